@@ -1,0 +1,159 @@
+//! Every replica is a door: it takes any call and brings it to the leader (design.md section 5).
+//!
+//! ```text
+//!   client ─▶ door ─┬─ leads ───────────────▶ Verb::lead
+//!                   ├─ knows the leader ─▶ Forward ─▶ the leader's Verb::lead
+//!                   └─ no leader ─▶ wait for a change of role, then again
+//! ```
+//! The call is held and tried again, with the same request id, until it has an answer or its deadline has come: about
+//! 2.5 s, less where the client says so. A leader that is frozen does not hold a call for longer than the election takes:
+//! a change of role ends the wait for it.
+
+pub mod forward;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ledgermq_proto::door::door_client::DoorClient;
+use ledgermq_proto::net::{ChannelOptions, Net, channel};
+use ledgermq_raft_store::{ReplicaId, Role, State};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout_at};
+use tonic::transport::Channel;
+
+use crate::call::Call;
+use crate::leader::{Leader, Verb};
+use crate::limits;
+use crate::refusal::{LeadError, Refusal};
+
+/// One replica's door.
+pub struct Door {
+    /// The own side, for calls that need no hop.
+    pub leader: Arc<Leader>,
+    net: Arc<dyn Net>,
+    /// Connections to other doors, by address.
+    doors: Mutex<BTreeMap<String, DoorClient<Channel>>>,
+    /// The door of the leader last asked.
+    last: Mutex<Option<(ReplicaId, String, DoorClient<Channel>)>>,
+}
+
+impl Door {
+    /// A door that reaches the others over `net`.
+    pub fn new(leader: Arc<Leader>, net: Arc<dyn Net>) -> Self {
+        Self {
+            leader,
+            net,
+            doors: Mutex::default(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// Brings a call to the leader and answers what it says, or refuses with HA_NOT_AVAILABLE at the call's deadline.
+    pub async fn call<V: Verb>(&self, call: &Call, request: &V::Request) -> Result<V::Reply, Refusal> {
+        match timeout_at(call.deadline, self.hold::<V>(call, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Refusal::no_leader()),
+        }
+    }
+
+    async fn hold<V: Verb>(&self, call: &Call, request: &V::Request) -> Result<V::Reply, Refusal> {
+        let mut pause = limits::RETRY_PAUSE;
+        loop {
+            let role = self.leader.role();
+            let tried = self.attempt::<V>(role, call, request).await;
+            match tried {
+                Ok(reply) => return Ok(reply),
+                Err(LeadError::Refused(refusal)) => return Err(refusal),
+                Err(LeadError::NotLeader | LeadError::Unknown(_)) => {}
+            }
+            self.role_changes(role, pause).await;
+            pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
+        }
+    }
+
+    async fn attempt<V: Verb>(&self, role: Role, call: &Call, request: &V::Request) -> Result<V::Reply, LeadError> {
+        if role.serving {
+            return V::lead(&self.leader, call, request).await;
+        }
+        match role.leader {
+            Some(leader) if leader != self.leader.id && role.state != State::Leader => {
+                let mut watch = self.leader.role_watch();
+                let moved = until(&mut watch, |role| role.leader.is_some() && role.leader != Some(leader));
+                tokio::select! {
+                    biased;
+                    answer = self.forward::<V>(leader, call, request) => answer,
+                    () = moved => Err(LeadError::Unknown("another replica leads".into())),
+                }
+            }
+            _ => Err(LeadError::NotLeader),
+        }
+    }
+
+    /// Waits until the role differs from `before`, at most for `pause`.
+    async fn role_changes(&self, before: Role, pause: Duration) {
+        let mut watch = self.leader.role_watch();
+        tokio::select! {
+            biased;
+            () = until(&mut watch, |role| *role != before) => {}
+            () = sleep(pause) => {}
+        }
+    }
+
+    /// The door of a replica: cached for the leader of the moment, looked up in the membership otherwise.
+    fn door_of(&self, leader: ReplicaId) -> Option<DoorClient<Channel>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((id, _, door)) = last.as_ref()
+            && *id == leader
+        {
+            return Some(door.clone());
+        }
+        let members = self.leader.handle.members();
+        let address = members.into_iter().find(|member| member.id == leader)?.client_address;
+        let door = self.door_at(&address);
+        *last = Some((leader, address, door.clone()));
+        Some(door)
+    }
+
+    /// Forgets the cached door: the next look-up reads the membership again, as addresses may change.
+    fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The door at an address, connected at its first use.
+    pub fn door_at(&self, address: &str) -> DoorClient<Channel> {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(door) = doors.get(address) {
+            return door.clone();
+        }
+        let options = ChannelOptions {
+            connect_timeout: limits::FORWARD_CONNECT_TIMEOUT,
+            stream_window: Some(limits::STREAM_WINDOW_BYTES),
+            connection_window: Some(4 * limits::STREAM_WINDOW_BYTES),
+            ..ChannelOptions::default()
+        };
+        let door = DoorClient::new(channel(Arc::clone(&self.net), address, options))
+            .max_decoding_message_size(limits::FORWARD_BYTES_MAX)
+            .max_encoding_message_size(limits::FORWARD_BYTES_MAX);
+        doors.insert(address.to_owned(), door.clone());
+        door
+    }
+}
+
+/// Resolves when the replica does not serve as leader in this term any more.
+pub async fn leadership_ends(watch: &mut watch::Receiver<Role>, term: ledgermq_raft_store::Term) {
+    until(watch, |role| !role.serving || role.term != term).await;
+}
+
+/// Resolves once the role is as wanted; never when the replica has stopped and its role changes no more.
+async fn until(watch: &mut watch::Receiver<Role>, wanted: impl FnMut(&Role) -> bool) {
+    if watch.wait_for(wanted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Resolves when the process stops.
+pub async fn stops(stopping: &mut watch::Receiver<bool>) {
+    // A closed watch means the same.
+    let _stopped = stopping.wait_for(|stopping| *stopping).await;
+}

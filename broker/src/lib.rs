@@ -1,0 +1,31 @@
+//! One LedgerMQ broker process: the verbs of the public protocol over the replicated log.
+
+mod admin;
+mod blocking;
+mod broker;
+mod call;
+mod clients;
+pub mod config;
+mod counters;
+mod door;
+mod driver;
+mod forwarded;
+mod lanes;
+mod language;
+mod leader;
+pub mod limits;
+mod metrics;
+mod probe;
+pub mod process;
+mod refusal;
+mod registration;
+mod routes;
+mod rpc;
+mod server;
+pub mod state;
+mod timers;
+mod validate;
+
+pub use broker::{Addresses, Broker, KvSource, OpenBrokerError, Seams, Spawn, open};
+pub use driver::{BrokerError, Driver};
+pub use state::kv;

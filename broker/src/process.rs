@@ -1,0 +1,95 @@
+//! A broker as a process: runtimes, threads, real network, disk and clock. The only file that names them; nothing of it
+//! runs in the simulation.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ledgermq_proto::net::TcpNet;
+use ledgermq_raft_store::disk::{Disk, RealDisk};
+use ledgermq_raft_store::log::Writer;
+use rand::TryRng as _;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::broker::{KvSource, OpenBrokerError, Seams, Spawn, open};
+use crate::config::Config;
+use crate::driver::BrokerError;
+use crate::limits;
+
+/// Why a broker process ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A runtime or a thread could not be started.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] io::Error),
+    /// The broker did not start.
+    #[error(transparent)]
+    Open(#[from] OpenBrokerError),
+    /// The broker stopped by itself.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// Runs a broker on the real disk until `shutdown`.
+pub fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ProcessError> {
+    run_on(config, Arc::new(RealDisk), shutdown)
+}
+
+/// Runs a broker whose log lies on `disk` until `shutdown`.
+pub fn run_on(config: Config, disk: Arc<dyn Disk>, shutdown: impl Future<Output = ()>) -> Result<(), ProcessError> {
+    let name = format!("{}/{}", config.broker_group, config.replica_id);
+    let raft = runtime(&format!("raft {name}"), 1)?;
+    let threads = match config.rpc_threads {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        threads => threads,
+    };
+    let rpc = runtime(&format!("rpc {name}"), threads)?;
+    let raft_handle = raft.handle().clone();
+    let seams = Seams {
+        net: Arc::new(TcpNet),
+        disk,
+        kv: KvSource::Rocks,
+        wall_clock: Arc::new(unix_ms),
+        seed: seed()?,
+        spawn: Spawn::Apart {
+            raft: Arc::new(move |work| drop(raft_handle.spawn(work))),
+            writer: Box::new(move |writer| run_writer(&name, writer)),
+        },
+    };
+    let ended = rpc.block_on(async {
+        let (_broker, driver) = open(config, seams).await?;
+        driver.run(shutdown).await?;
+        Ok(())
+    });
+    rpc.shutdown_timeout(Duration::from_millis(500));
+    raft.shutdown_timeout(Duration::from_millis(500));
+    ended
+}
+
+fn runtime(name: &str, threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(limits::BLOCKING_JOBS_MAX * 2)
+        .thread_name(name)
+        .enable_all()
+        .build()
+}
+
+/// The log's writer blocks on the disk, so it has a thread to itself.
+fn run_writer(name: &str, writer: Writer) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(format!("log {name}"));
+    thread.spawn(move || runtime.block_on(writer.run()))?;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "production's wall clock")]
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn seed() -> io::Result<u64> {
+    let mut rng = rand::rngs::SysRng;
+    rng.try_next_u64().map_err(io::Error::other)
+}

@@ -1,0 +1,136 @@
+//! A stream to each name server: reports at once on every change of role, term or topics and on a beat; takes the routes
+//! that come back. A name server that is away costs nothing but its routes.
+
+use std::sync::Arc;
+
+use ledgermq_proto::net::{ChannelOptions, Net, channel};
+use ledgermq_proto::registry::registry_client::RegistryClient;
+use ledgermq_proto::registry::{Report, TopicRoute};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::leader::Leader;
+use crate::limits;
+use crate::routes::Routes;
+
+/// What a replica tells, and where it keeps what it is told.
+#[derive(Clone)]
+pub struct Registration {
+    /// The replica.
+    pub leader: Arc<Leader>,
+    /// Where routes go.
+    pub routes: Arc<Routes>,
+    /// host:port for the other replicas.
+    pub peer_address: String,
+    /// Grows with every change of the topics.
+    pub topics: watch::Receiver<u64>,
+}
+
+/// Keeps a stream to one name server, for as long as the process lives.
+pub async fn keep_registered(registration: Registration, net: Arc<dyn Net>, name_server: String) {
+    let mut client = RegistryClient::new(channel(net, &name_server, ChannelOptions::default()))
+        .max_decoding_message_size(limits::INBOUND_BYTES_MAX)
+        .max_encoding_message_size(limits::INBOUND_BYTES_MAX);
+    let mut pause = limits::REGISTRATION_PAUSE;
+    let mut known = false;
+    loop {
+        let opened = Instant::now();
+        match converse(&registration, &mut client, &mut known, &name_server).await {
+            Ok(()) => {}
+            Err(status) if known => tracing::warn!(name_server, reason = status.message(), "name server lost"),
+            Err(status) => tracing::debug!(name_server, reason = status.message(), "name server is away"),
+        }
+        known = false;
+        if opened.elapsed() > limits::REGISTRATION_SILENCE {
+            pause = limits::REGISTRATION_PAUSE;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(limits::REGISTRATION_PAUSE_MAX);
+    }
+}
+
+async fn converse(
+    registration: &Registration,
+    client: &mut RegistryClient<tonic::transport::Channel>,
+    known: &mut bool,
+    name_server: &str,
+) -> Result<(), tonic::Status> {
+    let (reports, outgoing) = mpsc::channel(4);
+    let mut role = registration.leader.role_watch();
+    let mut topics = registration.topics.clone();
+    let mut told = None;
+    // The first report goes before the stream is open: a name server may answer only after it.
+    let _room = reports.try_send(registration.report(&mut told));
+    let opening = client.register(ReceiverStream::new(outgoing));
+    let mut incoming = match tokio::time::timeout(limits::REGISTRATION_SILENCE, opening).await {
+        Ok(opened) => opened?.into_inner(),
+        Err(_) => return Err(tonic::Status::deadline_exceeded("no answer")),
+    };
+    let mut beat = interval(limits::REGISTRATION_BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            routes = incoming.message() => match routes? {
+                Some(routes) => {
+                    heard = Instant::now();
+                    if !*known {
+                        *known = true;
+                        tracing::info!(name_server, "registered");
+                    }
+                    registration.routes.pushed(routes);
+                    continue;
+                }
+                None => return Ok(()),
+            },
+            changed = role.changed() => if changed.is_err() { return Ok(()) },
+            _ = topics.changed() => {}
+            _ = beat.tick() => {}
+        }
+        if heard.elapsed() > limits::REGISTRATION_SILENCE {
+            return Err(tonic::Status::deadline_exceeded("silent"));
+        }
+        // A full queue means that the name server does not read: the next beat says it all again.
+        if reports.try_send(registration.report(&mut told)).is_err() {
+            told = None;
+        }
+    }
+}
+
+impl Registration {
+    /// What this replica says now; `told` is the (term, version) of the topics last told on this stream.
+    fn report(&self, told: &mut Option<(u64, u64)>) -> Report {
+        let status = self.leader.handle.status();
+        let leads = self.leader.role().serving;
+        let version = *self.topics.borrow();
+        let now = (status.term.get(), version);
+        let topics = if leads && *told != Some(now) {
+            *told = Some(now);
+            let topics = self.leader.view.topics();
+            let route = |topic: &Arc<crate::state::topic::Topic>| TopicRoute {
+                name: topic.name.clone(),
+                r#type: topic.kind.to_string(),
+                queues: topic.queues,
+            };
+            topics.iter().map(route).collect()
+        } else {
+            if !leads {
+                *told = None;
+            }
+            Vec::new()
+        };
+        Report {
+            cluster_id: status.cluster_id.unwrap_or_default(),
+            broker_group: self.leader.broker_group.clone(),
+            replica_id: status.id.get(),
+            client_address: self.leader.client_address.clone(),
+            peer_address: self.peer_address.clone(),
+            term: status.term.get(),
+            leader: status.leader.map(|leader| leader.get()),
+            topics,
+            topics_version: version,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Which broker groups there are and which of their replicas live: from the name servers' pushes, and for the own broker
+//! group from its leader. Works while every name server is away: what was known stays known.
+
+pub mod shape;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use ledgermq_proto::registry::{BrokerGroupRoute, Routes as Pushed};
+use ledgermq_raft_store::{Member, Role};
+
+use self::shape::{GroupRoute, ReplicaAddress};
+use crate::state::topic::{Topic, TopicKind};
+
+/// Routes as this replica knows them.
+pub struct Routes {
+    broker_group: String,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Other broker groups, by name; the highest term of each.
+    others: BTreeMap<String, BrokerGroupRoute>,
+    /// Replicas of the own broker group that its leader hears; None while unknown.
+    alive: Option<BTreeSet<u64>>,
+    members: Vec<ReplicaAddress>,
+}
+
+impl Routes {
+    /// Knows nothing yet.
+    pub fn new(broker_group: &str) -> Self {
+        Self {
+            broker_group: broker_group.to_owned(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Takes what a name server pushed. A lower term than known is ignored.
+    pub fn pushed(&self, pushed: Pushed) {
+        let mut known = self.lock();
+        for group in pushed.broker_groups {
+            let stale = known.others.get(&group.name).is_some_and(|old| old.term > group.term);
+            if group.name != self.broker_group && !stale {
+                known.others.insert(group.name.clone(), group);
+            }
+        }
+    }
+
+    /// Takes what the leader of the own broker group says of its replicas.
+    pub fn leader_hears(&self, alive: BTreeSet<u64>) {
+        self.lock().alive = Some(alive);
+    }
+
+    /// Whether the members of the own broker group are not known yet.
+    pub fn is_unborn(&self) -> bool {
+        self.lock().members.is_empty()
+    }
+
+    /// Takes the membership of the own broker group.
+    pub fn members(&self, members: &[Member]) {
+        let mut addresses: Vec<ReplicaAddress> = members
+            .iter()
+            .map(|member| ReplicaAddress {
+                id: member.id.get(),
+                address: member.client_address.clone(),
+            })
+            .collect();
+        addresses.sort_by_key(|replica| replica.id);
+        self.lock().members = addresses;
+    }
+
+    /// The broker groups that hold a topic: the own one with `own`, and those that the name servers told.
+    pub fn of_topic(&self, name: &str, own: Option<(TopicKind, u32)>, role: Role) -> Vec<GroupRoute> {
+        let known = self.lock();
+        let mut groups: Vec<GroupRoute> = known
+            .others
+            .values()
+            .filter_map(|group| {
+                let topic = group.topics.iter().find(|topic| topic.name == name)?;
+                let mut replicas: Vec<ReplicaAddress> = group
+                    .replicas
+                    .iter()
+                    .map(|replica| ReplicaAddress {
+                        id: replica.id,
+                        address: replica.client_address.clone(),
+                    })
+                    .collect();
+                replicas.sort_by_key(|replica| replica.id);
+                Some(GroupRoute {
+                    name: group.name.clone(),
+                    leader: group.leader,
+                    alive: group
+                        .replicas
+                        .iter()
+                        .filter(|replica| replica.alive)
+                        .map(|replica| replica.id)
+                        .collect(),
+                    replicas,
+                    queues: topic.queues,
+                    kind: kind_of(&topic.r#type).unwrap_or(TopicKind::Mixed),
+                })
+            })
+            .collect();
+        if let Some((kind, queues)) = own {
+            groups.push(GroupRoute {
+                name: self.broker_group.clone(),
+                leader: role.leader.map(|leader| leader.get()),
+                alive: known
+                    .alive
+                    .clone()
+                    .unwrap_or_else(|| known.members.iter().map(|member| member.id).collect()),
+                replicas: known.members.clone(),
+                queues,
+                kind,
+            });
+        }
+        groups.retain(|group| !group.replicas.is_empty() && group.queues > 0);
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        groups
+    }
+
+    /// What is known of other broker groups.
+    pub fn others(&self) -> Vec<BrokerGroupRoute> {
+        self.lock().others.values().cloned().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The word of a topic's type in the registry and in administration.
+pub fn kind_of(word: &str) -> Option<TopicKind> {
+    Some(match word {
+        "normal" => TopicKind::Normal,
+        "fifo" => TopicKind::Fifo,
+        "delay" => TopicKind::Delay,
+        "transaction" => TopicKind::Transaction,
+        "mixed" => TopicKind::Mixed,
+        _ => return None,
+    })
+}
+
+/// A topic as routes need it.
+pub fn described(topic: &Topic) -> (TopicKind, u32) {
+    (topic.kind, topic.queues)
+}

@@ -1,0 +1,217 @@
+//! One entry being applied: what its commands share. Each kind of command has its file below.
+//!
+//! Changes of memory happen at once, changes of the store are gathered and written as one batch at the end of the
+//! entry, together with `applied`. Runs of the queue index are gathered over all commands of the entry, so that
+//! the index costs one pair a queue and entry.
+
+mod consume;
+mod create;
+mod lease;
+mod renew;
+mod send;
+
+use super::changes::Changes;
+use super::codec::DecodeError;
+use super::command::{Action, Command};
+use super::hot::{self, APPLIED_KEY, Hot, MEMBERSHIP_KEY};
+use super::identity::{ConsumerGroupId, QueueOffset, TopicId, number_of};
+use super::kv::{Family, Kv, KvError};
+use super::machine::Settings;
+use super::outcome::{ConsumeError, Outcome};
+use super::progress::Progress;
+use super::queue::{Ahead, IndexError};
+use super::recent::{FirstOutcome, RequestKind};
+use super::run::{Run, RunRecord, run_key};
+use super::topic::{ConsumerGroup, Topic};
+use bytes::Bytes;
+use ledgermq_raft_store::types::EntryId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Why an entry can't be applied. The replica stops.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ApplyError {
+    #[error("command {number} of entry {id}: {error}")]
+    Command {
+        id: EntryId,
+        number: usize,
+        error: DecodeError,
+    },
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Kv(#[from] KvError),
+}
+
+/// When something of a topic becomes visible for a consumer group first.
+pub(crate) type VisibleHint = (Arc<Topic>, Arc<ConsumerGroup>, u64);
+
+/// What an entry hints to the shell.
+#[derive(Debug, Default)]
+pub(crate) struct Hints {
+    pub arrived: BTreeMap<TopicId, Arc<Topic>>,
+    pub visible: BTreeMap<(TopicId, ConsumerGroupId), VisibleHint>,
+    pub topics_changed: bool,
+}
+
+/// One entry being applied.
+pub(crate) struct Entry<'a> {
+    hot: &'a mut Hot,
+    kv: &'a dyn Kv,
+    settings: &'a Settings,
+    broker_group: &'a str,
+    id: EntryId,
+    changes: Changes,
+    runs: BTreeMap<(TopicId, u32), Run>,
+    hints: Hints,
+    /// Time of the command at hand.
+    now_ms: u64,
+    /// What the command at hand gives as id to what it makes.
+    number: u64,
+}
+
+impl<'a> Entry<'a> {
+    pub fn new(hot: &'a mut Hot, kv: &'a dyn Kv, settings: &'a Settings, broker_group: &'a str, id: EntryId) -> Self {
+        let now_ms = hot.meta.log_time_ms;
+        Entry {
+            hot,
+            kv,
+            settings,
+            broker_group,
+            id,
+            changes: Changes::default(),
+            runs: BTreeMap::new(),
+            hints: Hints::default(),
+            now_ms,
+            number: 0,
+        }
+    }
+
+    /// Applies the command at place `number` of the entry, whose bytes begin at `slot` of the entry's body.
+    pub fn command(&mut self, number: usize, slot: u32, bytes: &Bytes) -> Result<Outcome, ApplyError> {
+        let command = Command::decode(bytes).map_err(|error| ApplyError::Command {
+            id: self.id,
+            number,
+            error,
+        })?;
+        self.now_ms = self.now_ms.max(command.stamp_ms);
+        self.hot.meta.log_time_ms = self.now_ms;
+        self.number = number_of(self.id.index, number);
+        self.hot.recent.expire(self.now_ms, &mut self.changes);
+        let id = command.request_id;
+        match &command.action {
+            Action::Probe => Ok(Outcome::Probed),
+            Action::CreateTopic(create) => Ok(Outcome::TopicCreated(self.create_topic(id, create))),
+            Action::DeleteTopic { name } => Ok(Outcome::TopicDeleted(self.delete_topic(id, name))),
+            Action::CreateConsumerGroup(create) => {
+                Ok(Outcome::ConsumerGroupCreated(self.create_consumer_group(id, create)))
+            }
+            Action::Send(send) => Ok(Outcome::Sent(self.send(send, slot, bytes.len()))),
+            Action::Lease(lease) => Ok(Outcome::Leased(self.lease(id, lease)?)),
+            Action::Ack(ack) => Ok(Outcome::Acked(self.ack(ack))),
+            Action::ChangeVisibility(change) => Ok(Outcome::VisibilityChanged(self.change_visibility(id, change))),
+            Action::Renew(renew) => Ok(self.renew(renew)),
+            Action::ReleaseClient(release) => Ok(self.release_client(release)),
+        }
+    }
+
+    /// Keeps a membership.
+    pub fn set_membership(&mut self, membership: Bytes) {
+        self.put(Family::Meta, MEMBERSHIP_KEY.to_vec(), membership.to_vec());
+        self.hot.meta.membership = membership;
+    }
+
+    /// Ends the entry: one batch with all it changed and `applied`.
+    pub fn finish(mut self) -> Result<Hints, ApplyError> {
+        for ((topic, queue_id), run) in std::mem::take(&mut self.runs) {
+            self.changes
+                .put(Family::Runs, run_key(topic, queue_id, run.first), run.encode());
+            self.hot.topics.cache(topic, queue_id, run);
+        }
+        self.hot
+            .recent
+            .close_entry(self.id.index.0, self.now_ms, &mut self.changes);
+        self.hot.meta.applied = Some(self.id);
+        self.changes
+            .put(Family::Meta, APPLIED_KEY.to_vec(), self.hot.meta.encode());
+        self.kv.write(self.changes.into_batch())?;
+        Ok(self.hints)
+    }
+
+    /// Sets a pair of the entry's batch.
+    pub fn put(&mut self, family: Family, key: Vec<u8>, value: Vec<u8>) {
+        self.changes.put(family, key, value);
+    }
+
+    /// Adds a message to a queue and answers its offset.
+    fn append(&mut self, topic: TopicId, queue_id: u32, record: RunRecord) -> QueueOffset {
+        let state = self.hot.topics.of_mut(topic).expect("the caller looked it up");
+        let queue = &mut state.queues[queue_id as usize];
+        let offset = queue.end;
+        queue.end = offset.next();
+        let run = self.runs.entry((topic, queue_id)).or_insert_with(|| Run {
+            first: offset,
+            records: Vec::new(),
+        });
+        run.records.push(record);
+        self.hints.arrived.entry(topic).or_insert_with(|| state.topic.clone());
+        for progress in self
+            .hot
+            .progress
+            .range_mut(hot::of_topic(topic))
+            .map(|(_, progress)| progress)
+        {
+            progress.note_end(queue_id, offset.next());
+        }
+        offset
+    }
+
+    /// The index record of an offset, also of those that this entry stored.
+    fn record(
+        &self,
+        topic: TopicId,
+        queue_id: u32,
+        offset: QueueOffset,
+        ahead: &mut Ahead,
+    ) -> Result<RunRecord, IndexError> {
+        let here = self.runs.get(&(topic, queue_id)).and_then(|run| run.record(offset));
+        match here {
+            Some(record) => Ok(*record),
+            None => self.hot.topics.record(self.kv, topic, queue_id, offset, ahead),
+        }
+    }
+
+    /// Topic and consumer group of a command.
+    fn consumes(&self, topic: &str, consumer_group: &str) -> Result<(Arc<Topic>, Arc<ConsumerGroup>), ConsumeError> {
+        let topic = self.hot.topics.named(topic).ok_or(ConsumeError::TopicNotFound)?;
+        let group = self
+            .hot
+            .groups
+            .named(consumer_group)
+            .ok_or(ConsumeError::ConsumerGroupNotFound)?;
+        Ok((topic.topic.clone(), group.clone()))
+    }
+
+    /// The progress of a consumer group on a topic; the caller puts it back with [`Entry::return_progress`].
+    fn take_progress(&mut self, topic: TopicId, group: ConsumerGroupId) -> Option<Progress> {
+        self.hot.progress.remove(&(topic, group))
+    }
+
+    fn return_progress(&mut self, progress: Progress) {
+        self.hot.progress.insert((progress.topic, progress.group.id), progress);
+    }
+
+    fn remember(&mut self, id: super::identity::RequestId, kind: RequestKind, made: u64) {
+        self.hot.recent.add_request(id, FirstOutcome { kind, made });
+    }
+
+    fn hint_visible(&mut self, topic: &Arc<Topic>, group: &Arc<ConsumerGroup>, at_ms: u64) {
+        let key = (topic.id, group.id);
+        let hint = self
+            .hints
+            .visible
+            .entry(key)
+            .or_insert_with(|| (topic.clone(), group.clone(), at_ms));
+        hint.2 = hint.2.min(at_ms);
+    }
+}

@@ -1,0 +1,356 @@
+//! The bytes of a command.
+//!
+//! ```text
+//! offset  size  field                        little endian; text = varint length, UTF-8
+//!      0     1  version = 1
+//!      1     1  kind
+//!      2     8  stamp, unix ms
+//!     10    16  request id
+//!     26     …  by kind
+//!
+//!  1 Probe                nothing
+//!  2 CreateTopic          text name, u8 kind (1 normal, 2 FIFO, 3 delay, 4 transaction, 5 mixed), varint queues
+//!  3 DeleteTopic          text name
+//!  4 CreateConsumerGroup  text name, u8 fifo, varint attempts, u8 from (1 earliest, 2 latest)
+//!  5 Send                 text client, text topic, varint count, count × (u32 queue, u32 length, record)
+//!  6 Lease                text consumer group, text topic, varint invisible ms, u8 auto-renew, text client,
+//!                         text attempt, varint count, count × (u8 kind (1 lease, 2 skip, 3 pass), varint queue,
+//!                         varint first, varint last - first)
+//!  7 Ack                  text consumer group, text topic, varint count, count × handle
+//!  8 ChangeVisibility     text consumer group, text topic, handle, varint invisible ms, u8 suspend
+//!  9 Renew                text consumer group, text topic, varint count, count × (varint queue, varint first,
+//!                         u64 lease)
+//! 10 ReleaseClient        text consumer group, text client
+//!
+//! handle = text broker group, u64 topic id, varint queue, varint offset, u64 lease
+//! ```
+//!
+//! The records of a Send come last, so that the place of each in the command follows from the lengths alone.
+
+use super::codec::{DecodeError, Reader, Writer};
+use super::command::{
+    Ack, Action, ChangeVisibility, Command, CreateConsumerGroup, CreateTopic, Lease, NewMessage, PlannedRange,
+    RangeKind, ReleaseClient, Renew, RenewSpan, Send,
+};
+use super::handle::ReceiptHandle;
+use super::identity::{LeaseId, QueueOffset, RequestId, TopicId};
+use super::topic::{ConsumeFrom, TopicKind};
+use bytes::Bytes;
+
+const VERSION: u8 = 1;
+const WHAT: &str = "command";
+/// Queue and length before each record of a Send.
+const MESSAGE_HEAD_BYTES: usize = 8;
+
+impl Action {
+    const fn number(&self) -> u8 {
+        match self {
+            Action::Probe => 1,
+            Action::CreateTopic(_) => 2,
+            Action::DeleteTopic { .. } => 3,
+            Action::CreateConsumerGroup(_) => 4,
+            Action::Send(_) => 5,
+            Action::Lease(_) => 6,
+            Action::Ack(_) => 7,
+            Action::ChangeVisibility(_) => 8,
+            Action::Renew(_) => 9,
+            Action::ReleaseClient(_) => 10,
+        }
+    }
+}
+
+impl Command {
+    /// The bytes to propose.
+    pub fn encode(&self) -> Bytes {
+        let messages = match &self.action {
+            Action::Send(send) => send.messages.iter().map(|m| m.record.len() + MESSAGE_HEAD_BYTES).sum(),
+            _ => 0,
+        };
+        let mut writer = Writer::with_capacity(128 + messages);
+        writer.u8(VERSION);
+        writer.u8(self.action.number());
+        writer.u64(self.stamp_ms);
+        writer.raw(&self.request_id.0);
+        write_action(&mut writer, &self.action);
+        writer.finish()
+    }
+
+    /// The command in these bytes; the records of a send are slices of them.
+    pub fn decode(bytes: &Bytes) -> Result<Command, DecodeError> {
+        let mut reader = Reader::new(WHAT, bytes);
+        reader.version(VERSION)?;
+        let kind = reader.u8()?;
+        let stamp_ms = reader.u64()?;
+        let request_id = RequestId(reader.id16()?);
+        let action = read_action(kind, &mut reader, bytes)?;
+        reader.end()?;
+        Ok(Command {
+            stamp_ms,
+            request_id,
+            action,
+        })
+    }
+}
+
+impl Send {
+    /// Where each record begins in the encoded command of `command_length` bytes.
+    pub fn record_places(&self, command_length: usize) -> Vec<u32> {
+        let tail: usize = self.messages.iter().map(|m| m.record.len() + MESSAGE_HEAD_BYTES).sum();
+        let mut at = command_length
+            .checked_sub(tail)
+            .expect("the records are in the command");
+        let mut places = Vec::with_capacity(self.messages.len());
+        for message in &self.messages {
+            at += MESSAGE_HEAD_BYTES;
+            places.push(u32::try_from(at).expect("a command is below 4 GiB"));
+            at += message.record.len();
+        }
+        places
+    }
+}
+
+fn write_action(writer: &mut Writer, action: &Action) {
+    match action {
+        Action::Probe => {}
+        Action::CreateTopic(create) => {
+            writer.text(&create.name);
+            writer.u8(topic_kind_number(create.kind));
+            writer.varint(create.queues.into());
+        }
+        Action::DeleteTopic { name } => writer.text(name),
+        Action::CreateConsumerGroup(create) => {
+            writer.text(&create.name);
+            writer.u8(create.fifo.into());
+            writer.varint(create.max_attempts.into());
+            writer.u8(consume_from_number(create.from));
+        }
+        Action::Send(send) => {
+            writer.text(&send.client_id);
+            writer.text(&send.topic);
+            writer.varint(send.messages.len() as u64);
+            for message in &send.messages {
+                writer.u32(message.queue_id);
+                writer.u32(u32::try_from(message.record.len()).expect("a record is below 4 GiB"));
+                writer.raw(&message.record);
+            }
+        }
+        Action::Lease(lease) => write_lease(writer, lease),
+        Action::Ack(ack) => {
+            writer.text(&ack.consumer_group);
+            writer.text(&ack.topic);
+            writer.varint(ack.handles.len() as u64);
+            ack.handles.iter().for_each(|handle| write_handle(writer, handle));
+        }
+        Action::ChangeVisibility(change) => {
+            writer.text(&change.consumer_group);
+            writer.text(&change.topic);
+            write_handle(writer, &change.handle);
+            writer.varint(change.invisible_ms);
+            writer.u8(change.suspend.into());
+        }
+        Action::Renew(renew) => {
+            writer.text(&renew.consumer_group);
+            writer.text(&renew.topic);
+            writer.varint(renew.spans.len() as u64);
+            for span in &renew.spans {
+                writer.varint(span.queue_id.into());
+                writer.varint(span.first.0);
+                writer.u64(span.lease.0);
+            }
+        }
+        Action::ReleaseClient(release) => {
+            writer.text(&release.consumer_group);
+            writer.text(&release.client_id);
+        }
+    }
+}
+
+fn write_lease(writer: &mut Writer, lease: &Lease) {
+    writer.text(&lease.consumer_group);
+    writer.text(&lease.topic);
+    writer.varint(lease.invisible_ms);
+    writer.u8(lease.auto_renew.into());
+    writer.text(&lease.client_id);
+    writer.text(&lease.attempt_id);
+    writer.varint(lease.ranges.len() as u64);
+    for range in &lease.ranges {
+        writer.u8(match range.kind {
+            RangeKind::Lease => 1,
+            RangeKind::Skip => 2,
+            RangeKind::Pass => 3,
+        });
+        writer.varint(range.queue_id.into());
+        writer.varint(range.first.0);
+        writer.varint(range.last.since(range.first));
+    }
+}
+
+fn write_handle(writer: &mut Writer, handle: &ReceiptHandle) {
+    writer.text(&handle.broker_group);
+    writer.u64(handle.topic.0);
+    writer.varint(handle.queue_id.into());
+    writer.varint(handle.offset.0);
+    writer.u64(handle.lease.0);
+}
+
+fn read_action(kind: u8, reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Action, DecodeError> {
+    Ok(match kind {
+        1 => Action::Probe,
+        2 => Action::CreateTopic(CreateTopic {
+            name: reader.text()?.to_string(),
+            kind: topic_kind(reader.u8()?)?,
+            queues: reader.varint_u32()?,
+        }),
+        3 => Action::DeleteTopic {
+            name: reader.text()?.to_string(),
+        },
+        4 => Action::CreateConsumerGroup(CreateConsumerGroup {
+            name: reader.text()?.to_string(),
+            fifo: reader.flag()?,
+            max_attempts: reader.varint_u32()?,
+            from: consume_from(reader.u8()?)?,
+        }),
+        5 => Action::Send(read_send(reader, bytes)?),
+        6 => Action::Lease(read_lease(reader)?),
+        7 => Action::Ack(Ack {
+            consumer_group: reader.text()?.to_string(),
+            topic: reader.text()?.to_string(),
+            handles: read_list(reader, 19, read_handle)?,
+        }),
+        8 => Action::ChangeVisibility(ChangeVisibility {
+            consumer_group: reader.text()?.to_string(),
+            topic: reader.text()?.to_string(),
+            handle: read_handle(reader)?,
+            invisible_ms: reader.varint()?,
+            suspend: reader.flag()?,
+        }),
+        9 => Action::Renew(Renew {
+            consumer_group: reader.text()?.to_string(),
+            topic: reader.text()?.to_string(),
+            spans: read_list(reader, 10, |reader| {
+                Ok(RenewSpan {
+                    queue_id: reader.varint_u32()?,
+                    first: QueueOffset(reader.varint()?),
+                    lease: LeaseId(reader.u64()?),
+                })
+            })?,
+        }),
+        10 => Action::ReleaseClient(ReleaseClient {
+            consumer_group: reader.text()?.to_string(),
+            client_id: reader.text()?.to_string(),
+        }),
+        kind => return Err(DecodeError::Kind { what: WHAT, kind }),
+    })
+}
+
+fn read_list<'a, T>(
+    reader: &mut Reader<'a>,
+    least: usize,
+    mut each: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let count = reader.count(least)?;
+    (0..count).map(|_| each(reader)).collect()
+}
+
+fn read_send(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Send, DecodeError> {
+    let client_id = reader.text()?.to_string();
+    let topic = reader.text()?.to_string();
+    let messages = read_list(reader, MESSAGE_HEAD_BYTES, |reader| {
+        let queue_id = reader.u32()?;
+        let length = reader.u32()? as usize;
+        let at = bytes.len() - reader.left();
+        reader.raw(length)?;
+        Ok(NewMessage {
+            queue_id,
+            record: bytes.slice(at..at + length),
+        })
+    })?;
+    Ok(Send {
+        client_id,
+        topic,
+        messages,
+    })
+}
+
+fn read_lease(reader: &mut Reader<'_>) -> Result<Lease, DecodeError> {
+    Ok(Lease {
+        consumer_group: reader.text()?.to_string(),
+        topic: reader.text()?.to_string(),
+        invisible_ms: reader.varint()?,
+        auto_renew: reader.flag()?,
+        client_id: reader.text()?.to_string(),
+        attempt_id: reader.text()?.to_string(),
+        ranges: read_list(reader, 4, |reader| {
+            let kind = match reader.u8()? {
+                1 => RangeKind::Lease,
+                2 => RangeKind::Skip,
+                3 => RangeKind::Pass,
+                _ => return Err(DecodeError::Bounds { what: "range kind" }),
+            };
+            let queue_id = reader.varint_u32()?;
+            let first = reader.varint()?;
+            let last = first
+                .checked_add(reader.varint()?)
+                .ok_or(DecodeError::Bounds { what: "range" })?;
+            Ok(PlannedRange {
+                queue_id,
+                first: QueueOffset(first),
+                last: QueueOffset(last),
+                kind,
+            })
+        })?,
+    })
+}
+
+fn read_handle(reader: &mut Reader<'_>) -> Result<ReceiptHandle, DecodeError> {
+    Ok(ReceiptHandle {
+        broker_group: reader.text()?.to_string(),
+        topic: TopicId(reader.u64()?),
+        queue_id: reader.varint_u32()?,
+        offset: QueueOffset(reader.varint()?),
+        lease: LeaseId(reader.u64()?),
+    })
+}
+
+/// The stored number of a kind of topic.
+pub(crate) fn topic_kind_number(kind: TopicKind) -> u8 {
+    match kind {
+        TopicKind::Normal => 1,
+        TopicKind::Fifo => 2,
+        TopicKind::Delay => 3,
+        TopicKind::Transaction => 4,
+        TopicKind::Mixed => 5,
+    }
+}
+
+/// The kind of topic of a stored number.
+pub(crate) fn topic_kind(number: u8) -> Result<TopicKind, DecodeError> {
+    match number {
+        1 => Ok(TopicKind::Normal),
+        2 => Ok(TopicKind::Fifo),
+        3 => Ok(TopicKind::Delay),
+        4 => Ok(TopicKind::Transaction),
+        5 => Ok(TopicKind::Mixed),
+        _ => Err(DecodeError::Bounds { what: "topic kind" }),
+    }
+}
+
+/// The stored number of a starting place.
+pub(crate) fn consume_from_number(from: ConsumeFrom) -> u8 {
+    match from {
+        ConsumeFrom::Earliest => 1,
+        ConsumeFrom::Latest => 2,
+    }
+}
+
+/// The starting place of a stored number.
+pub(crate) fn consume_from(number: u8) -> Result<ConsumeFrom, DecodeError> {
+    match number {
+        1 => Ok(ConsumeFrom::Earliest),
+        2 => Ok(ConsumeFrom::Latest),
+        _ => Err(DecodeError::Bounds { what: "starting place" }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

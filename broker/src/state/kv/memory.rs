@@ -1,0 +1,138 @@
+//! Pairs in ordered maps: the store of the simulation and of most tests.
+//!
+//! It crashes as the real one does: beside the live pairs it keeps what has changed since the last flush, and
+//! [`MemoryKv::crash`] takes that back. A clone is the same store, as a disk is the same after a restart.
+
+use super::{Batch, Change, Family, Kv, KvError, Pair};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+type Place = (Family, Vec<u8>);
+
+/// Pairs in memory. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryKv {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    live: BTreeMap<Place, Vec<u8>>,
+    /// The durable value of each place that was changed since the last flush; `None` where there was none.
+    durable_before: BTreeMap<Place, Option<Vec<u8>>>,
+    flushes: u64,
+}
+
+impl Inner {
+    fn set(&mut self, place: Place, value: Option<Vec<u8>>) {
+        let old = match value {
+            Some(value) => self.live.insert(place.clone(), value),
+            None => self.live.remove(&place),
+        };
+        self.durable_before.entry(place).or_insert(old);
+    }
+}
+
+impl MemoryKv {
+    /// An empty store.
+    pub fn new() -> MemoryKv {
+        MemoryKv::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loses all that was not flushed.
+    pub fn crash(&self) {
+        let mut inner = self.lock();
+        for (place, value) in std::mem::take(&mut inner.durable_before) {
+            match value {
+                Some(value) => inner.live.insert(place, value),
+                None => inner.live.remove(&place),
+            };
+        }
+    }
+
+    /// How often it was flushed.
+    pub fn flushes(&self) -> u64 {
+        self.lock().flushes
+    }
+}
+
+fn upper(family: Family, to: &[u8]) -> Bound<Place> {
+    if !to.is_empty() {
+        return Bound::Excluded((family, to.to_vec()));
+    }
+    match Family::of(family as u8 + 1) {
+        Some(next) => Bound::Excluded((next, Vec::new())),
+        None => Bound::Unbounded,
+    }
+}
+
+impl Kv for MemoryKv {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(self.lock().live.get(&(family, key.to_vec())).cloned())
+    }
+
+    fn scan(&self, family: Family, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, KvError> {
+        if !to.is_empty() && from >= to {
+            return Ok(Vec::new());
+        }
+        let range = (Bound::Included((family, from.to_vec())), upper(family, to));
+        let inner = self.lock();
+        let pairs = inner.live.range(range).take(limit);
+        Ok(pairs.map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn last(&self, family: Family, from: &[u8], upto: &[u8]) -> Result<Option<Pair>, KvError> {
+        if from > upto {
+            return Ok(None);
+        }
+        let inner = self.lock();
+        let mut range = inner.live.range((family, from.to_vec())..=(family, upto.to_vec()));
+        Ok(range.next_back().map(|((_, key), value)| (key.clone(), value.clone())))
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), KvError> {
+        let mut inner = self.lock();
+        for change in batch.changes {
+            match change {
+                Change::Put(family, key, value) => inner.set((family, key), Some(value)),
+                Change::Delete(family, key) => inner.set((family, key), None),
+                Change::DeleteRange(family, from, to) => {
+                    if from < to {
+                        let range = inner.live.range((family, from)..(family, to));
+                        let places: Vec<Place> = range.map(|(place, _)| place.clone()).collect();
+                        places.into_iter().for_each(|place| inner.set(place, None));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), KvError> {
+        let mut inner = self.lock();
+        inner.durable_before.clear();
+        inner.flushes += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::kv::conformance;
+
+    #[test]
+    fn conforms() {
+        let kv = MemoryKv::new();
+        let mut reopen = || {
+            kv.crash();
+            Box::new(kv.clone()) as Box<dyn Kv>
+        };
+        conformance::suite(&mut reopen);
+    }
+}

@@ -1,0 +1,8 @@
+//! The state machine as a whole: its rules one by one, and random histories against a model.
+
+mod consuming;
+mod fifo;
+mod harness;
+mod histories;
+mod sending;
+mod stores;

@@ -1,0 +1,81 @@
+//! What happens by the clock: renewing leases on the leader, and flushing the state on every replica. Each acts by
+//! commands, or off the apply path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ledgermq_raft_store::Term;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::leader::Leader;
+use crate::limits;
+use crate::state::command::{Action, Renew, RenewSpan};
+use crate::state::kv::KvError;
+
+/// Renews self-renewing leases while their clients live. A new leader, which heard of nobody yet, takes all for alive for
+/// a while.
+pub async fn renew_leases(leader: Arc<Leader>) {
+    let mut beat = interval(limits::RENEW_INTERVAL);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut leads_since: Option<(Term, Instant)> = None;
+    loop {
+        beat.tick().await;
+        let role = leader.role();
+        if !role.serving {
+            leads_since = None;
+            continue;
+        }
+        let now = Instant::now();
+        let since = match leads_since {
+            Some((term, since)) if term == role.term => since,
+            _ => now,
+        };
+        leads_since = Some((role.term, since));
+        let grace = now.saturating_duration_since(since) < limits::NEW_LEADER_GRACE;
+        let mut due: BTreeMap<(String, String), Vec<RenewSpan>> = BTreeMap::new();
+        for lease in leader.view.auto_renew_due(leader.handle.cluster_clock()) {
+            if grace || leader.clients.lives(lease.client) {
+                due.entry((lease.consumer_group, lease.topic))
+                    .or_default()
+                    .push(lease.span);
+            }
+        }
+        for ((consumer_group, topic), spans) in due {
+            for spans in spans.chunks(limits::RENEW_BATCH_MAX) {
+                let renew = Renew {
+                    consumer_group: consumer_group.clone(),
+                    topic: topic.clone(),
+                    spans: spans.to_vec(),
+                };
+                if let Err(error) = leader.propose(leader.request_id(), Action::Renew(renew)).await {
+                    tracing::debug!(%error, consumer_group, topic, "leases were not renewed");
+                }
+            }
+        }
+    }
+}
+
+/// Flushes the state about every 128 MiB of log or 30 s. Ends with the error of the first flush that fails.
+pub async fn flush_state(leader: Arc<Leader>) -> KvError {
+    let mut beat = interval(limits::FLUSH_CHECK);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut flushed_bytes = 0;
+    let mut flushed_at = Instant::now();
+    loop {
+        beat.tick().await;
+        let bytes = leader.view.applied_bytes();
+        let grown = bytes.saturating_sub(flushed_bytes);
+        if grown < limits::FLUSH_BYTES && (grown == 0 || flushed_at.elapsed() < limits::FLUSH_INTERVAL) {
+            continue;
+        }
+        let view = leader.view.clone();
+        match leader.blocking.run(move || view.flush()).await {
+            Some(Ok(_)) => {
+                flushed_bytes = bytes;
+                flushed_at = Instant::now();
+            }
+            Some(Err(error)) => return error,
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Every bound of the command line, in one place.
+
+use std::time::Duration;
+
+/// Addresses in one `--endpoints`.
+pub const ENDPOINTS_MAX: usize = 64;
+/// How long `dev` waits until the cluster serves.
+pub const DEV_READY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long `dev` waits for its replicas to stop: a broker stops within 30 s.
+pub const DEV_STOP_DEADLINE: Duration = Duration::from_secs(35);
+/// Replicas of one broker group in `dev`.
+pub const DEV_REPLICAS_MAX: u64 = 9;
+/// Broker groups in `dev`.
+pub const DEV_BROKER_GROUPS_MAX: u64 = 26;
+/// Messages that `send` keeps in flight.
+pub const SEND_IN_FLIGHT_MAX: usize = 4096;
+/// Messages that `bench produce` keeps in flight.
+pub const BENCH_IN_FLIGHT_MAX: usize = 65_536;
+/// The longest latency that the benchmark tells apart: one minute, in microseconds.
+pub const BENCH_LATENCY_US_MAX: u64 = 60_000_000;
+/// One line of `send --lines`, which is one body (4 MiB is the broker's default limit; the broker has the last word).
+pub const LINE_BYTES_MAX: usize = 64 << 20;
+/// Messages that `receive` asks for at once.
+pub const RECEIVE_MESSAGES: u32 = 32;
+/// How long a message that `receive` got is hidden from others: it is acknowledged at once.
+pub const RECEIVE_INVISIBLE: Duration = Duration::from_secs(30);
+/// Connections that `bench produce` opens to each server.
+pub const BENCH_CHANNELS: usize = 4;
+/// Acknowledgements that `receive` keeps in flight: those of one batch.
+pub const ACKS_IN_FLIGHT: usize = 32;
+/// The same at most.
+pub const BENCH_CHANNELS_MAX: usize = 64;
+/// A body of `bench produce`: the broker's limit.
+pub const BENCH_BODY_BYTES_MAX: usize = 4 << 20;

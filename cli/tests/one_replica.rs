@@ -1,0 +1,242 @@
+//! Every command against a development cluster of one replica: what a script reads, and that `dev` ends in order.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// A running `ledgermq dev`; dropped, it is killed.
+struct Dev {
+    child: Child,
+    access_point: String,
+    config: String,
+    pid: u32,
+}
+
+impl Dev {
+    fn start(processes: bool, folder: &std::path::Path) -> Dev {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ledgermq"));
+        command
+            .args(["dev", "--replicas", "1", "--port", "0", "--data"])
+            .arg(folder);
+        if processes {
+            command.arg("--processes");
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dev starts");
+        let lines: Vec<String> = BufReader::new(child.stdout.take().expect("piped"))
+            .lines()
+            .map(|line| line.expect("a line"))
+            .scan(false, |ready, line| {
+                let more = !*ready;
+                *ready = line.starts_with("ready ");
+                more.then_some(line)
+            })
+            .take(2)
+            .collect();
+        let [replica, ready] = lines.as_slice() else {
+            panic!("dev printed {lines:?}")
+        };
+        let words: Vec<&str> = replica.split(' ').collect();
+        let [
+            "replica",
+            "broker-a/1",
+            "pid",
+            pid,
+            "access-point",
+            access_point,
+            "config",
+            config,
+        ] = words[..]
+        else {
+            panic!("dev printed {replica:?}")
+        };
+        assert_eq!(ready, &format!("ready {access_point}"));
+        let (access_point, config) = (access_point.to_owned(), config.to_owned());
+        let pid = pid.parse().expect("a pid");
+        Dev {
+            child,
+            access_point,
+            config,
+            pid,
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String, (Option<i32>, String)> {
+        let output = Command::new(env!("CARGO_BIN_EXE_ledgermq"))
+            .args(arguments)
+            .env("LEDGERMQ_ENDPOINTS", &self.access_point)
+            .output()
+            .expect("the binary runs");
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).expect("text")),
+            false => Err((
+                output.status.code(),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            )),
+        }
+    }
+
+    fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let text = self.run(arguments).expect("done");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a JSON line"))
+            .collect()
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn every_command_does_its_part() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let dev = Dev::start(false, folder.path());
+    assert_eq!(dev.pid, dev.child.id(), "embedded: one process");
+    assert!(dev.run(&["config", "check", &dev.config]).is_ok());
+
+    let cluster = dev.json(&["cluster", "--json"]).remove(0);
+    let broker_group = &cluster["broker_groups"][0];
+    assert_eq!(
+        (&broker_group["name"], &broker_group["leader"]),
+        (&"broker-a".into(), &1.into())
+    );
+    let replica = &broker_group["replicas"][0];
+    assert_eq!(
+        (&replica["role"], &replica["healthy"]),
+        (&"leader".into(), &true.into())
+    );
+    for key in ["id", "address", "last_index", "committed_index", "applied_index"] {
+        assert!(!replica[key].is_null(), "{key} is missing");
+    }
+
+    topics(&dev);
+    consumer_groups(&dev);
+    messages(&dev);
+}
+
+fn topics(dev: &Dev) {
+    dev.run(&["topic", "create", "plain", "--queues", "4"])
+        .expect("created");
+    let again = dev
+        .run(&["topic", "create", "plain", "--type", "fifo"])
+        .expect_err("the name is taken");
+    assert_eq!(again.0, Some(4), "{}", again.1);
+    let listed = dev.json(&["topic", "list", "--json"]).remove(0);
+    let topics = listed["topics"].as_array().expect("topics");
+    assert!(
+        topics
+            .iter()
+            .any(|it| it["name"] == "plain" && it["type"] == "normal" && it["queues"] == 4),
+        "{listed}"
+    );
+    let described = dev.json(&["topic", "describe", "plain", "--json"]).remove(0);
+    assert_eq!(described["message_queues"].as_array().map(Vec::len), Some(4));
+    let missing = dev.run(&["topic", "describe", "missing"]).expect_err("no such topic");
+    assert_eq!(missing.0, Some(3), "{}", missing.1);
+    dev.run(&["topic", "create", "short-lived"]).expect("created");
+    dev.run(&["topic", "delete", "short-lived"]).expect("deleted");
+    assert!(
+        dev.run(&["topic", "list"])
+            .is_ok_and(|table| !table.contains("short-lived"))
+    );
+}
+
+fn consumer_groups(dev: &Dev) {
+    dev.run(&[
+        "consumer-group",
+        "create",
+        "readers",
+        "--fifo",
+        "--max-attempts",
+        "5",
+        "--from",
+        "latest",
+    ])
+    .expect("created");
+    let described = dev.json(&["consumer-group", "describe", "readers", "--json"]).remove(0);
+    assert_eq!(
+        (&described["fifo"], &described["max_attempts"]),
+        (&true.into(), &5.into()),
+        "{described}"
+    );
+    assert_eq!(described["from"], "latest");
+    assert!(
+        dev.run(&["consumer-group", "list"])
+            .is_ok_and(|table| table.contains("readers"))
+    );
+}
+
+fn messages(dev: &Dev) {
+    let sent = dev
+        .json(&[
+            "send", "--topic", "plain", "--body", "hello", "--tag", "greeting", "--key", "k1",
+        ])
+        .remove(0);
+    assert_eq!(sent["broker_group"], "broker-a");
+    assert!(sent["queue_id"].is_u64() && sent["queue_offset"].is_u64(), "{sent}");
+    let receive = [
+        "receive",
+        "--topic",
+        "plain",
+        "--consumer-group",
+        "all",
+        "--count",
+        "1",
+        "--timeout",
+        "10s",
+    ];
+    let received = dev.json(&receive).remove(0);
+    for key in ["message_id", "queue_id", "queue_offset"] {
+        assert_eq!(sent[key], received[key], "{key}");
+    }
+    assert_eq!(
+        (&received["body"], &received["tag"]),
+        (&"hello".into(), &"greeting".into())
+    );
+    assert_eq!(
+        (&received["topic"], &received["delivery_attempt"]),
+        (&"plain".into(), &1.into())
+    );
+    assert_eq!(received["keys"], serde_json::json!(["k1"]));
+
+    let many = dev.json(&["send", "--topic", "plain", "--count", "50", "--size", "100"]);
+    assert_eq!(many.len(), 50);
+    let rest = dev.json(&[
+        "receive",
+        "--topic",
+        "plain",
+        "--consumer-group",
+        "all",
+        "--timeout",
+        "2s",
+    ]);
+    assert_eq!(rest.len(), 50, "the first one was acknowledged");
+}
+
+#[test]
+fn children_die_with_dev() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut dev = Dev::start(true, folder.path());
+    assert_ne!(dev.pid, dev.child.id(), "a process of its own");
+    let stat = format!("/proc/{}/stat", dev.pid);
+    assert!(std::fs::exists(&stat).expect("/proc"));
+    // SIGKILL: dev itself can do nothing any more.
+    dev.child.kill().expect("killed");
+    dev.child.wait().expect("reaped");
+    for _ in 0..300 {
+        // Its new parent may take its time to reap it.
+        let alive = std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        if !alive {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("replica {} outlives dev", dev.pid);
+}

@@ -1,0 +1,85 @@
+//! The seam to the disk: everything that raft-store keeps in files goes through [`Disk`] and [`DiskFile`].
+//!
+//! Two implementations: [`RealDisk`] on `std::fs`, and [`FaultyDisk`] in
+//! memory, which loses, reorders and tears whatever was not synced. One conformance suite runs against both.
+//!
+//! What a caller may rely on, and nothing more:
+//! * bytes written to a file are readable at once, through every handle;
+//! * they survive a crash only once [`DiskFile::sync`] on that file returned `Ok` after the write;
+//! * a created, renamed or removed name survives only once [`Disk::sync_dir`] on its directory returned `Ok`;
+//! * after a failed sync nothing is known about what was written since the last good one, and a later sync that
+//!   succeeds says nothing about those bytes either: they have to be written again;
+//! * directories themselves are durable once created and their parent is synced.
+
+mod faulty;
+mod real;
+
+#[cfg(test)]
+mod conformance;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+pub use faulty::FaultyDisk;
+pub use real::RealDisk;
+
+/// How [`Disk::open`] opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// For reading; the file must exist.
+    Read,
+    /// For reading and writing; the file must exist.
+    Write,
+    /// For reading and writing; created empty when missing, never truncated.
+    Create,
+}
+
+/// A file system, as far as the log needs one.
+pub trait Disk: Send + Sync + 'static {
+    /// Creates the directory and its parents; fine when it exists.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Names of the files in a directory (not of directories), sorted. `NotFound` when there is no such directory.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Whether a file of that name exists.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Opens a file. The handle stays good when the file is renamed or removed.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Renames a file inside its directory, replacing what had the new name. Durable after [`Disk::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; `NotFound` when missing. Durable after [`Disk::sync_dir`].
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>>;
+}
+
+/// An open file. All methods take positions; there is no cursor.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts or extends the file; new bytes read as zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Fills `buffer` from `position` as far as the file goes; fewer bytes than asked for only at its end.
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `position`, extending the file when needed; a gap reads as zeros.
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was written before the call durable, the length included (fdatasync). May block the thread.
+    fn sync(&self) -> BoxFuture<'_, io::Result<()>>;
+}

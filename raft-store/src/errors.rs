@@ -1,0 +1,159 @@
+//! The errors of the façade, one enum a boundary.
+
+use std::io;
+
+use crate::log::OpenLogError;
+use crate::machine::MachineError;
+use crate::options::OptionsError;
+use crate::types::{EntryId, LogIndex, ReplicaId};
+
+/// Why a replica could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The options contradict themselves.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The log is corrupt or unreadable.
+    #[error(transparent)]
+    Log(#[from] OpenLogError),
+    /// The folder belongs to another replica.
+    #[error(
+        "the folder belongs to replica {found_id} of broker group {found_broker_group:?}, not to replica {id} of {broker_group:?}; a replica needs a folder of its own"
+    )]
+    Foreign {
+        /// Whose folder it is.
+        found_id: ReplicaId,
+        /// The broker group it belongs to.
+        found_broker_group: String,
+        /// Who opened it.
+        id: ReplicaId,
+        /// The broker group of the one who opened it.
+        broker_group: String,
+    },
+    /// The identity file does not decode.
+    #[error("the identity file is damaged: {0}; restore it, or give the replica an empty folder and a new id")]
+    Identity(String),
+    /// A file could not be read or written.
+    #[error("cannot read or write the replica's folder: {0}")]
+    Io(#[from] io::Error),
+    /// The machine's state is ahead of the log.
+    #[error(
+        "the state is applied up to {applied}, beyond the end of the log ({last:?}): the log lost entries; rebuild this replica from its peers"
+    )]
+    AppliedBeyondLog {
+        /// How far the state has come.
+        applied: EntryId,
+        /// Where the log ends.
+        last: Option<EntryId>,
+    },
+    /// The membership kept by the machine does not decode.
+    #[error("the membership in the state is damaged: {0}")]
+    Membership(String),
+    /// The state machine could not replay the log.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The consensus core did not start.
+    #[error("the consensus core did not start: {0}")]
+    Core(String),
+}
+
+/// Why a proposal has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This replica does not lead. Without a leader, try again shortly: one is being elected.
+    #[error("not the leader (leader: {leader:?})")]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<ReplicaId>,
+    },
+    /// The command may or may not take effect.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+    /// Too much is in flight; nothing was proposed.
+    #[error("too many bytes in flight")]
+    Busy,
+    /// The command is larger than an entry may be; nothing was proposed.
+    #[error("a command of {length} bytes is larger than the bound of {bound} bytes")]
+    TooLarge {
+        /// Its length in bytes.
+        length: usize,
+        /// The bound in bytes.
+        bound: usize,
+    },
+    /// This replica has stopped; nothing was proposed.
+    #[error("the replica has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why the body of an entry cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Only applied entries are readable.
+    #[error("entry {0} is not applied here")]
+    NotApplied(LogIndex),
+    /// Retention cut the entry off.
+    #[error("entry {0} is no longer kept")]
+    Purged(LogIndex),
+    /// The disk failed.
+    #[error("cannot read entry {index}: {source}")]
+    Io {
+        /// Which entry.
+        index: LogIndex,
+        /// What the disk said.
+        source: io::Error,
+    },
+}
+
+/// Why a broker group was not bootstrapped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootstrapError {
+    /// It already has members.
+    #[error("the broker group is already bootstrapped")]
+    AlreadyBootstrapped,
+    /// The list does not work.
+    #[error("bad member list: {0}")]
+    BadMembers(String),
+    /// A replica could not be asked.
+    #[error("replica {id} at {address} does not answer: {reason}")]
+    Unreachable {
+        /// Which replica.
+        id: ReplicaId,
+        /// Where it was asked.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A replica refuses to join.
+    #[error("replica {id} at {address} refuses: {reason}")]
+    Refused {
+        /// Which replica.
+        id: ReplicaId,
+        /// Where it was asked.
+        address: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// This replica failed while bootstrapping.
+    #[error("bootstrap failed: {0}")]
+    Failed(String),
+}
+
+/// Why the leadership was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Only a leader can hand over.
+    #[error("not the leader (leader: {leader:?})")]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<ReplicaId>,
+    },
+    /// There is no such voter.
+    #[error("replica {0} is not a voter of this broker group")]
+    UnknownReplica(ReplicaId),
+    /// The other replica did not take over in time.
+    #[error("replica {0} did not take over in time")]
+    Timeout(ReplicaId),
+    /// This replica has stopped.
+    #[error("the replica has stopped: {0}")]
+    Stopped(String),
+}

@@ -1,0 +1,319 @@
+//! What callers hold of an open replica.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::{Raft, ReadPolicy};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use crate::bootstrap::{Asked, Candidate};
+use crate::errors::{BootstrapError, ProposeError, ReadError, TransferError};
+use crate::limits;
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::peer::client::Network;
+use crate::peer::clock::ClusterClock;
+use crate::peer::service::{PeerService, Service};
+use crate::raft::adapter::Adapter;
+use crate::raft::config::{Config, entry_id};
+use crate::raft::proposer::Proposer;
+use crate::status::{Member, MemberStatus, Role, State, Status};
+use crate::types::{EntryId, LogIndex, ReplicaId, Term};
+
+/// What became of a proposed command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposed<O> {
+    /// The entry it went into.
+    pub id: EntryId,
+    /// What the machine answered.
+    pub outcome: O,
+}
+
+/// The parts of an open replica, shared by all handles.
+pub(crate) struct Parts {
+    pub(crate) raft: Raft<Config, Adapter>,
+    pub(crate) log: Log,
+    pub(crate) network: Network,
+    pub(crate) clock: Arc<ClusterClock>,
+    pub(crate) proposer: Proposer,
+    pub(crate) role: watch::Receiver<Role>,
+    pub(crate) applied: watch::Receiver<Option<EntryId>>,
+    pub(crate) elections: Arc<AtomicU64>,
+    pub(crate) takeovers: Arc<AtomicU64>,
+    pub(crate) births: mpsc::Sender<Asked>,
+    pub(crate) tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// A replica, from outside. Cheap to clone; the replica stops when [`Handle::shutdown`] is called.
+pub struct Handle<M> {
+    parts: Arc<Parts>,
+    machine: PhantomData<fn() -> M>,
+}
+
+impl<M> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Handle {
+            parts: Arc::clone(&self.parts),
+            machine: PhantomData,
+        }
+    }
+}
+
+impl<M> std::fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle")
+            .field("id", &self.parts.network.passport.identity().id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> Handle<M> {
+    pub(crate) fn new(parts: Parts) -> Handle<M> {
+        Handle {
+            parts: Arc::new(parts),
+            machine: PhantomData,
+        }
+    }
+
+    /// Proposes a command and waits until it is applied here. Commands of many callers are coalesced into one entry
+    /// while earlier entries are in flight. A caller that goes away does not take its command back.
+    pub async fn propose(&self, command: Bytes) -> Result<Proposed<M::Outcome>, ProposeError> {
+        if let Some(reason) = self.stopped() {
+            return Err(ProposeError::Stopped(reason));
+        }
+        let role = *self.parts.role.borrow();
+        if role.state != State::Leader {
+            return Err(ProposeError::NotLeader { leader: role.leader });
+        }
+        let (id, outcome) = self.parts.proposer.propose(command).await?;
+        match outcome.downcast::<M::Outcome>() {
+            Ok(outcome) => Ok(Proposed { id, outcome: *outcome }),
+            Err(_) => Err(ProposeError::Unknown("the outcome is of another machine".to_owned())),
+        }
+    }
+
+    /// The role of this replica, and its changes.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.parts.role.clone()
+    }
+
+    /// The last entry applied, and its changes.
+    pub fn applied(&self) -> watch::Receiver<Option<EntryId>> {
+        self.parts.applied.clone()
+    }
+
+    /// The body of an applied entry: a command's slot is an offset into it. Reads the cache, or blocks on the disk.
+    pub fn read(&self, index: LogIndex) -> Result<Bytes, ReadError> {
+        if self.parts.applied.borrow().is_none_or(|applied| applied.index < index) {
+            return Err(ReadError::NotApplied(index));
+        }
+        let purged = || {
+            self.parts
+                .log
+                .state()
+                .purged
+                .is_some_and(|purged| index <= purged.index)
+        };
+        if purged() {
+            return Err(ReadError::Purged(index));
+        }
+        match self.parts.log.read(index, index.next(), usize::MAX) {
+            Ok(frames) => match frames.into_iter().next() {
+                Some(frame) => Ok(frame.body),
+                None => Err(ReadError::Purged(index)),
+            },
+            Err(_) if purged() => Err(ReadError::Purged(index)),
+            Err(source) => Err(ReadError::Io { index, source }),
+        }
+    }
+
+    /// Why this replica stopped for good, if it did.
+    fn stopped(&self) -> Option<String> {
+        if let Some(reason) = self.parts.log.poison() {
+            return Some(reason);
+        }
+        let metrics = self.parts.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.running_state.as_ref().err().map(ToString::to_string)
+    }
+
+    /// How this replica is, by what it knows itself.
+    pub fn status(&self) -> Status {
+        let identity = self.parts.network.passport.identity();
+        let poisoned = self.stopped();
+        let metrics = self.parts.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let log = self.parts.log.state();
+        let role = *self.parts.role.borrow();
+        let heard = |id: u64| {
+            self.parts
+                .network
+                .presence
+                .heard_ago(id)
+                .map(|ago| ago.as_millis() as u64)
+        };
+        let matched = |id: u64| {
+            let replication = metrics.replication.as_ref()?;
+            replication.get(&id)?.as_ref().map(|id| LogIndex(id.index()))
+        };
+        let members = self.members().into_iter().map(|member| {
+            let own = member.id == identity.id;
+            let id = member.id.get();
+            MemberStatus {
+                last_index: if own { log.last.map(|id| id.index) } else { matched(id) },
+                heard_ms_ago: if own { Some(0) } else { heard(id) },
+                id: member.id,
+                peer_address: member.peer_address,
+                client_address: member.client_address,
+                voter: member.voter,
+            }
+        });
+        Status {
+            id: identity.id,
+            term: Term(metrics.current_term),
+            leader: role.leader,
+            state: role.state,
+            last: log.last.or(log.purged),
+            committed: metrics.local_committed.as_ref().map(entry_id),
+            applied: *self.parts.applied.borrow(),
+            durable: log.durable,
+            members: members.collect(),
+            poisoned,
+            elections: self.parts.elections.load(Ordering::Relaxed),
+            takeovers: self.parts.takeovers.load(Ordering::Relaxed),
+            cluster_id: identity.cluster_id,
+            incarnation: identity.incarnation,
+        }
+    }
+
+    /// The members of the broker group by number, this replica included; empty before the bootstrap.
+    pub fn members(&self) -> Vec<Member> {
+        let metrics = self.parts.raft.server_metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        let members = membership.nodes().map(|(id, node)| Member {
+            id: ReplicaId(*id),
+            peer_address: node.peer_address.clone(),
+            client_address: node.client_address.clone(),
+            voter: membership.voter_ids().any(|voter| voter == *id),
+        });
+        members.collect()
+    }
+
+    /// Confirms with a majority that this replica still leads, waits until all that was committed before is applied,
+    /// and answers how far: a read of the state after this sees every write acknowledged before the call.
+    pub async fn read_barrier(&self) -> Result<LogIndex, ProposeError> {
+        if let Some(reason) = self.stopped() {
+            return Err(ProposeError::Stopped(reason));
+        }
+        let barrier = self.parts.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let confirmed = match tokio::time::timeout(limits::BARRIER_WAIT, barrier).await {
+            Err(_) => {
+                return Err(ProposeError::Unknown(format!(
+                    "no majority within {:?}",
+                    limits::BARRIER_WAIT
+                )));
+            }
+            Ok(confirmed) => confirmed,
+        };
+        match confirmed {
+            Ok(id) => Ok(LogIndex(id.index())),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => Err(ProposeError::NotLeader {
+                leader: forward.leader_id.map(ReplicaId),
+            }),
+            Err(RaftError::APIError(error)) => Err(ProposeError::Unknown(error.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Makes these replicas a broker group, with this one among them, and answers the new cluster's id. All must be
+    /// reachable and empty.
+    pub async fn bootstrap(&self, members: Vec<Candidate>) -> Result<String, BootstrapError> {
+        let stopped = || BootstrapError::Failed("the replica has stopped".to_owned());
+        let (reply, outcome) = oneshot::channel();
+        self.parts.births.send((members, reply)).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| stopped())?
+    }
+
+    /// Hands the leadership to another voter and waits until it leads.
+    pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), TransferError> {
+        let mut role = self.role();
+        let now = *role.borrow_and_update();
+        if now.state != State::Leader {
+            return Err(TransferError::NotLeader { leader: now.leader });
+        }
+        if !self.members().iter().any(|member| member.id == to && member.voter) {
+            return Err(TransferError::UnknownReplica(to));
+        }
+        if now.leader == Some(to) {
+            return Ok(());
+        }
+        let stopped = |reason: String| TransferError::Stopped(reason);
+        self.parts
+            .raft
+            .trigger()
+            .transfer_leader(to.get())
+            .await
+            .map_err(|fatal| stopped(fatal.to_string()))?;
+        let moved = role.wait_for(|role| {
+            role.leader
+                .is_some_and(|leader| leader != now.leader.unwrap_or_default())
+        });
+        let leader = match tokio::time::timeout(limits::TRANSFER_WAIT, moved).await {
+            Ok(Ok(role)) => role.leader,
+            Ok(Err(_)) => return Err(stopped("the replica has stopped".to_owned())),
+            Err(_) => return Err(TransferError::Timeout(to)),
+        };
+        if leader == Some(to) {
+            Ok(())
+        } else {
+            Err(TransferError::Timeout(to))
+        }
+    }
+
+    /// Unix milliseconds: the median of the replicas' wall clocks, advanced by monotonic time. Never goes back.
+    pub fn cluster_clock(&self) -> u64 {
+        self.parts.clock.now()
+    }
+
+    /// What answers the other replicas; to be served on the peer listener, with HTTP/2 keepalive
+    /// ([`limits::KEEPALIVE_INTERVAL`], [`limits::KEEPALIVE_TIMEOUT`]) and stream and connection windows of
+    /// [`limits::HTTP2_WINDOW_BYTES`].
+    pub fn peer_service(&self) -> PeerService {
+        let network = &self.parts.network;
+        let service = Service {
+            raft: self.parts.raft.clone(),
+            passport: Arc::clone(&network.passport),
+            presence: Arc::clone(&network.presence),
+            clock: Arc::clone(&self.parts.clock),
+        };
+        service.mount()
+    }
+
+    /// The log itself, for its metrics.
+    pub fn log(&self) -> &Log {
+        &self.parts.log
+    }
+
+    /// Stops the replica: its tasks first, then the core. Proposals under way end as unknown. The log's writer ends once all handles are gone.
+    pub async fn shutdown(&self) {
+        for task in &self.parts.tasks {
+            task.abort();
+        }
+        if let Err(error) = self.parts.raft.shutdown().await {
+            tracing::warn!(%error, "the consensus core did not end cleanly");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The replicated commitlog of one broker group.
+//!
+//! ```text
+//! lib ─▶ open, handle, bootstrap ─▶ takeover ─▶ peer ─▶ raft ─▶ log ─▶ disk
+//!                                      all of them: types, limits, options, status, errors, machine, body, identity
+//! ```
+//!
+//! [`open`] answers a [`Handle`], which callers use, and a [`Driver`], whose writer they run. The Raft log is the
+//! commitlog: what is proposed is kept as it was sent, and read back by index and slot. Only this crate knows openraft,
+//! and it knows no topic.
+
+pub mod body;
+mod bootstrap;
+pub mod disk;
+pub mod errors;
+mod handle;
+mod identity;
+pub mod limits;
+pub mod log;
+pub mod machine;
+mod open;
+pub mod options;
+mod peer;
+mod raft;
+pub mod status;
+mod takeover;
+pub mod types;
+
+pub use errors::{BootstrapError, OpenError, ProposeError, ReadError, TransferError};
+pub use handle::{Handle, Proposed};
+pub use machine::{Applied, Machine, MachineError};
+pub use open::{Driver, open};
+pub use options::{Connect, Durability, Options, OptionsError, PeerStream, Seams, Timings};
+pub use peer::service::PeerService;
+pub use raft::runtime::seeded;
+pub use status::{Member, MemberStatus, Role, State, Status};
+pub use types::{EntryId, LogIndex, ReplicaId, Term};

@@ -1,0 +1,78 @@
+//! Every bound of this crate's consensus half, in one place. The log has its own beside it.
+
+use std::time::Duration;
+
+/// Commands in one entry.
+pub const COMMANDS_MAX: usize = 4096;
+/// Bytes of commands after which an entry is full; a single larger command gets an entry of its own.
+pub const ENTRY_BYTES_SOFT: usize = 4 << 20;
+/// Largest command.
+pub const COMMAND_BYTES_MAX: usize = 64 << 20;
+/// Entries proposed and not yet applied, beyond which commands are coalesced instead.
+pub const ENTRIES_IN_FLIGHT: usize = 4;
+/// How long a proposal may wait for room before it is refused.
+pub const ADMISSION_WAIT: Duration = Duration::from_millis(200);
+/// How long a proposal waits for its outcome before it is reported as unknown.
+pub const PROPOSAL_WAIT: Duration = Duration::from_secs(10);
+/// Commands queued at the proposer.
+pub const PROPOSER_QUEUE: usize = 16_384;
+
+/// Bytes of entries read from the log at once, for replication and for apply.
+pub const READ_BYTES: usize = 1 << 20;
+
+/// Largest message between replicas: the largest entry and its frame, with room.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 80 << 20;
+/// Append requests on their way to one follower.
+pub const APPENDS_IN_FLIGHT: usize = 64;
+/// Bytes of append requests on their way to one follower.
+pub const APPEND_BYTES_IN_FLIGHT: usize = 16 << 20;
+/// Deadline of a call that moves no bulk data.
+pub const CALL_DEADLINE: Duration = Duration::from_millis(1_000);
+/// Deadline of a connection attempt.
+pub const CONNECT_DEADLINE: Duration = Duration::from_millis(500);
+/// An append stream whose oldest request stays unanswered for so long is given up.
+pub const APPEND_IDLE: Duration = Duration::from_millis(3_000);
+/// HTTP/2 keepalive between replicas: the interval of pings, and how long one may stay unanswered.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
+/// See [`KEEPALIVE_INTERVAL`].
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// HTTP/2 flow control window of a stream and of a connection between replicas.
+pub const HTTP2_WINDOW_BYTES: u32 = 16 << 20;
+/// Bytes of one chunk of a snapshot.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Largest snapshot.
+pub const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
+/// Deadline of a whole snapshot transfer.
+pub const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(600);
+
+/// A presence stream without a beat for so long is given up.
+pub const PRESENCE_IDLE: Duration = Duration::from_millis(2_000);
+/// Beats without a reply on one presence stream.
+pub const BEATS_UNANSWERED: usize = 1_000;
+/// Between two attempts to bring a presence stream up.
+pub const PRESENCE_RETRY: Duration = Duration::from_millis(50);
+
+/// Members of a broker group.
+pub const MEMBERS_MAX: usize = 32;
+/// Bytes of an address.
+pub const ADDRESS_BYTES_MAX: usize = 512;
+/// Bytes of the broker group's name.
+pub const BROKER_GROUP_BYTES_MAX: usize = 256;
+
+/// How long a transfer of leadership may take.
+pub const TRANSFER_WAIT: Duration = Duration::from_millis(2_000);
+/// How long a read barrier may take.
+pub const BARRIER_WAIT: Duration = Duration::from_millis(2_000);
+
+/// Agreed takeover: how long a mark stands.
+pub const GONE_LIFE: Duration = Duration::from_millis(500);
+/// Agreed takeover: deadline of the question to another voter.
+pub const GONE_DEADLINE: Duration = Duration::from_millis(50);
+/// Agreed takeover: how long a replica with a shorter log waits for the better candidate.
+pub const GONE_YIELD: Duration = Duration::from_millis(40);
+/// Agreed takeover: how long an election that was started gets before the question is asked again.
+pub const GONE_ELECTION: Duration = Duration::from_millis(60);
+
+const _: () = assert!(COMMAND_BYTES_MAX + COMMANDS_MAX * 4 + 1024 < PEER_MESSAGE_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_SOFT <= COMMAND_BYTES_MAX);
+const _: () = assert!(READ_BYTES <= APPEND_BYTES_IN_FLIGHT);

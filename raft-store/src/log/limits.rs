@@ -1,0 +1,27 @@
+//! The bounds of the log.
+
+use std::time::Duration;
+
+/// Largest body of an entry.
+pub const BODY_BYTES_MAX: usize = 80 << 20;
+/// Smallest and largest size of a segment that may be asked for. Positions inside a segment are kept as `u32`.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// See [`SEGMENT_BYTES_MIN`].
+pub const SEGMENT_BYTES_MAX: u64 = 3 << 30;
+/// Frames are gathered in a buffer of this size before they are written.
+pub const BUFFER_BYTES: usize = 4 << 20;
+/// A body of at least this size is written from where it lies.
+pub const DIRECT_BYTES: usize = 256 << 10;
+/// A batch is synced once it has so many bytes, even when more is waiting.
+pub const BATCH_BYTES: usize = 32 << 20;
+/// Segment files grow by this much at a time, so that most syncs find the length unchanged.
+pub const EXTEND_BYTES: u64 = 16 << 20;
+/// One read from disk takes at most so many bytes, unless a single entry is larger.
+pub const READ_SPAN_BYTES: usize = 4 << 20;
+/// Zeros are written in pieces of this size.
+pub const ZERO_PIECE_BYTES: usize = 256 << 10;
+/// After so long without a write, a seal tells recovery what is durable.
+pub const SEAL_AFTER: Duration = Duration::from_millis(50);
+
+const _: () = assert!(SEGMENT_BYTES_MAX + 2 * BODY_BYTES_MAX as u64 <= u32::MAX as u64);
+const _: () = assert!(DIRECT_BYTES < BUFFER_BYTES && BUFFER_BYTES <= BATCH_BYTES);

@@ -1,0 +1,291 @@
+//! Opening a log: finish what a crash interrupted, read what is there, and decide what a damaged place means.
+//!
+//! A frame carries what was durable when it was written. So a bad place whose entry, or whose bytes, are reported
+//! durable by any readable header is **corruption**: the log refuses to open. A bad place that nobody vouches for is a
+//! **torn tail**: it was never acknowledged, and is cut, zeroed and synced.
+//!
+//! The last frames may be in the page cache alone, or even be lost on disk already if an earlier sync failed (the
+//! kernel then keeps the pages and calls them clean). So everything that the frames themselves do not prove durable is
+//! written again and synced before it counts as durable.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile, Open};
+use crate::log::cutting::delete_segments;
+use crate::log::format::{self, HeaderError, Marks, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::log::index::{Index, SegmentIndex};
+use crate::log::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, ZERO_PIECE_BYTES};
+use crate::log::reading::read_header;
+use crate::log::scan::{Depth, Evidence, Scan, evidence, has_bytes_from, scan};
+use crate::log::segment::{Segment, zero_from};
+use crate::log::shared::{Committed, Shared};
+use crate::log::slots::Slots;
+use crate::log::writer::{Store, Writer};
+use crate::log::{Corruption, LogOptions, OpenLogError};
+use crate::types::{EntryId, LogIndex};
+
+/// A segment file with an intact header.
+struct Found {
+    header: SegmentHeader,
+    checksum: u32,
+    file: Arc<dyn DiskFile>,
+}
+
+fn corrupt(file: &str, position: u64, index: Option<LogIndex>, reason: impl Into<String>) -> OpenLogError {
+    OpenLogError::Corrupt(Corruption {
+        file: file.to_owned(),
+        position,
+        index,
+        reason: reason.into(),
+    })
+}
+
+/// Opens the log in its folder, creating it when there is none.
+pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Shared>, Writer), OpenLogError> {
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&options.segment_bytes) {
+        return Err(OpenLogError::SegmentBytes(options.segment_bytes));
+    }
+    let dir = options.dir.as_path();
+    disk.create_dir_all(dir)?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        disk.sync_dir(parent).await?;
+    }
+    let (mut vote, kept_vote) = open_slots(disk.as_ref(), dir, "vote").await?;
+    let (mut marks, kept_marks) = open_slots(disk.as_ref(), dir, "marks").await?;
+    let (committed, kept_committed) = open_committed(disk.as_ref(), dir).await?;
+    let mut marked = match &kept_marks {
+        Some(bytes) => Marks::decode(bytes).ok_or_else(|| corrupt("marks", 0, None, "unknown contents"))?,
+        None => Marks::default(),
+    };
+    finish_cut(disk.as_ref(), dir, &marked).await?;
+    // What was read may never have reached the disk, so it is written once more before anything relies on it.
+    if let Some(bytes) = &kept_vote {
+        vote.replace(bytes).await?;
+    }
+    marked.cut = None;
+    if kept_marks.is_some() {
+        marks.replace(&marked.encode()).await?;
+    }
+    let found = find_segments(disk.as_ref(), dir, marked.purged).await?;
+    let next_segment = found.back().map_or(1, |found| found.header.segment + 1);
+    let (index, segment, unsealed) = recover(disk.as_ref(), &options, marked.purged, found).await?;
+    disk.sync_dir(dir).await?;
+    let committed = Committed {
+        slots: committed,
+        id: kept_committed,
+    };
+    let shared = Arc::new(Shared::new(index, kept_vote, committed));
+    let store = Store {
+        disk,
+        segment_bytes: options.segment_bytes,
+        segment,
+        next_segment,
+        vote,
+        marks,
+        marked,
+        buffer: Vec::new(),
+        unsealed,
+        dir: options.dir,
+    };
+    Ok((shared.clone(), Writer::new(shared, store)))
+}
+
+async fn open_slots(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(Slots, Option<Bytes>), OpenLogError> {
+    match Slots::open(disk, &dir.join(name)).await? {
+        Ok(opened) => Ok(opened),
+        Err(unreadable) => Err(corrupt(name, 0, None, unreadable.0.to_string())),
+    }
+}
+
+/// The committed id is only a hint: when it cannot be read, it starts anew.
+async fn open_committed(disk: &dyn Disk, dir: &Path) -> Result<(Slots, Option<EntryId>), OpenLogError> {
+    let path = dir.join("committed");
+    let opened = match Slots::open(disk, &path).await? {
+        Ok(opened) => opened,
+        Err(_) => {
+            disk.remove(&path)?;
+            open_slots(disk, dir, "committed").await?
+        }
+    };
+    let id = opened.1.as_deref().and_then(format::decode_committed);
+    Ok((opened.0, id))
+}
+
+/// The segments in the folder, in order.
+fn segment_numbers(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<u64>> {
+    Ok(disk
+        .list(dir)?
+        .iter()
+        .filter_map(|name| format::segment_of_name(name))
+        .collect())
+}
+
+/// Carries out a truncation that a crash interrupted.
+async fn finish_cut(disk: &dyn Disk, dir: &Path, marked: &Marks) -> io::Result<()> {
+    let Some(cut) = marked.cut else { return Ok(()) };
+    let mut later = segment_numbers(disk, dir)?;
+    later.retain(|segment| *segment > cut.segment);
+    later.reverse();
+    tracing::info!(
+        segment = cut.segment,
+        position = cut.position,
+        deleted = later.len(),
+        "finishing a truncation"
+    );
+    delete_segments(disk, dir, &later)?;
+    let path = dir.join(segment_name(cut.segment));
+    if cut.position != u64::MAX && disk.exists(&path)? {
+        let file = disk.open(&path, Open::Write)?;
+        zero_from(&file, cut.position)?;
+        file.sync().await?;
+    }
+    disk.sync_dir(dir).await
+}
+
+/// Opens the segments, drops those that are wholly purged and one whose creation was torn.
+async fn find_segments(disk: &dyn Disk, dir: &Path, purged: Option<EntryId>) -> Result<VecDeque<Found>, OpenLogError> {
+    let numbers = segment_numbers(disk, dir)?;
+    let mut found = VecDeque::new();
+    for number in &numbers {
+        let (name, path) = (segment_name(*number), dir.join(segment_name(*number)));
+        let file = disk.open(&path, Open::Write)?;
+        match SegmentHeader::decode(&read_header(&file, 0)?) {
+            Ok((header, checksum)) if header.segment == *number => found.push_back(Found { header, checksum, file }),
+            Err(HeaderError::Version(version)) => return Err(OpenLogError::Version { file: name, version }),
+            // A segment's header is durable before the first frame is written.
+            Err(_) if Some(number) == numbers.last() && !has_bytes_from(&file, SEGMENT_HEADER_BYTES as u64)? => {
+                tracing::warn!(file = name, "a segment whose creation was interrupted is removed");
+                disk.remove(&path)?;
+                disk.sync_dir(dir).await?;
+            }
+            Err(error) => return Err(corrupt(&name, 0, None, error.to_string())),
+            Ok(_) => return Err(corrupt(&name, 0, None, "the header is of another segment")),
+        }
+    }
+    let first_wanted = purged.map_or(0, |id| id.index.get() + 1);
+    while found
+        .get(1)
+        .is_some_and(|next: &Found| next.header.first.get() <= first_wanted)
+        && let Some(dropped) = found.pop_front()
+    {
+        disk.remove(&dir.join(segment_name(dropped.header.segment)))?;
+    }
+    if let Some(first) = found.front() {
+        let has_start = first.header.start && purged.is_none();
+        if first.header.first.get() > first_wanted && !has_start {
+            let name = segment_name(first.header.segment);
+            let missing = format!("the segment before it, from entry {first_wanted} on, is missing");
+            return Err(corrupt(&name, 0, Some(first.header.first), missing));
+        }
+    }
+    Ok(found)
+}
+
+/// Scans the segments, mends the end, and builds the index.
+async fn recover(
+    disk: &dyn Disk,
+    options: &LogOptions,
+    purged: Option<EntryId>,
+    mut found: VecDeque<Found>,
+) -> Result<(Index, Option<Segment>, bool), OpenLogError> {
+    let (mut segments, mut terms, mut last) = (VecDeque::new(), Vec::new(), None);
+    let mut newest = None;
+    while let Some(Found { header, checksum, file }) = found.pop_front() {
+        let name = segment_name(header.segment);
+        let depth = if found.is_empty() {
+            Depth::Bodies
+        } else {
+            Depth::Headers
+        };
+        let mut scanned = scan(&file, (&header, checksum), last, depth)?;
+        let next = header.first.plus(scanned.positions.len() as u64);
+        match found.front() {
+            Some(after) if after.header.first != next => {
+                return Err(corrupt(&name, u64::from(scanned.end), Some(next), scanned.stop));
+            }
+            Some(_) => {}
+            None => mend(&name, &file, &header, &scanned, next).await?,
+        }
+        last = scanned.last;
+        terms.append(&mut scanned.terms);
+        segments.push_back(SegmentIndex {
+            segment: header.segment,
+            generation: header.generation,
+            first: header.first,
+            positions: std::mem::take(&mut scanned.positions),
+            end: scanned.end,
+            file: file.clone(),
+        });
+        newest = Some((header, file, scanned));
+    }
+    let end = last.map_or(LogIndex(0), |last| last.index.next());
+    // Everything was purged, yet the deletion did not survive.
+    if let Some(purged) = purged.filter(|purged| end.get() <= purged.index.get() + 1) {
+        let leftover: Vec<u64> = segments.iter().rev().map(|segment| segment.segment).collect();
+        delete_segments(disk, &options.dir, &leftover)?;
+        let index = Index::new(Some(purged), VecDeque::new(), Vec::new(), end, options.tail_cache_bytes);
+        return Ok((index, None, false));
+    }
+    let first = segments.front().map_or(LogIndex(0), |segment| segment.first);
+    let index = Index::new(purged, segments, terms, end.max(first), options.tail_cache_bytes);
+    let Some((header, file, scanned)) = newest else {
+        return Ok((index, None, false));
+    };
+    let place = (header.segment, header.generation);
+    let segment = Segment::resume(
+        place,
+        file,
+        u64::from(scanned.end),
+        scanned.chain,
+        options.segment_bytes,
+    )?;
+    Ok((index, Some(segment), !scanned.sealed))
+}
+
+/// Judges what lies behind the last good frame of the newest segment, and makes the frames durable.
+async fn mend(
+    name: &str,
+    file: &Arc<dyn DiskFile>,
+    header: &SegmentHeader,
+    scanned: &Scan,
+    next: LogIndex,
+) -> Result<(), OpenLogError> {
+    let found: Evidence = evidence(file, header, scanned.end)?;
+    let position = u64::from(scanned.end);
+    if found.condemns(next, scanned.end) {
+        return Err(corrupt(name, position, Some(next), scanned.stop.clone()));
+    }
+    if let Some(version) = found.version {
+        return Err(OpenLogError::Version {
+            file: name.to_owned(),
+            version,
+        });
+    }
+    if found.garbage {
+        tracing::warn!(file = name, position, index = %next, reason = scanned.stop, "a torn tail is cut");
+        zero_from(file, position)?;
+    }
+    rewrite(file, u64::from(scanned.durable_position), position)?;
+    Ok(file.sync().await?)
+}
+
+/// Writes bytes over themselves.
+fn rewrite(file: &Arc<dyn DiskFile>, start: u64, end: u64) -> io::Result<()> {
+    let mut bytes = vec![0; ZERO_PIECE_BYTES.min((end - start) as usize)];
+    let mut position = start;
+    while position < end {
+        let piece = bytes.len().min((end - position) as usize);
+        let count = file.read_at(position, &mut bytes[..piece])?;
+        if count == 0 {
+            break;
+        }
+        file.write_at(position, &bytes[..count])?;
+        position += count as u64;
+    }
+    Ok(())
+}

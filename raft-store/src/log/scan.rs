@@ -1,0 +1,231 @@
+//! Walks one segment file: follows the chain of frames as far as it holds, and looks what is known about the place
+//! where it ends.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::disk::DiskFile;
+use crate::log::format::{
+    ALIGNMENT, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
+    StoredKind,
+};
+use crate::log::limits::BODY_BYTES_MAX;
+use crate::types::{EntryId, LogIndex};
+
+/// Whether bodies are checked as well as headers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Headers alone: enough for a segment that is followed by another, since it was durable before that one existed.
+    Headers,
+    /// Headers and bodies.
+    Bodies,
+}
+
+/// A chain of frames, up to the first place where it does not go on.
+pub struct Scan {
+    /// Position of each entry.
+    pub positions: Vec<u32>,
+    /// First entry of each term that begins here.
+    pub terms: Vec<EntryId>,
+    /// Id of the last entry.
+    pub last: Option<EntryId>,
+    /// Position behind the last frame.
+    pub end: u32,
+    /// Checksum of the last header.
+    pub chain: u32,
+    /// The last frame is a seal, or there is none.
+    pub sealed: bool,
+    /// Bytes below this position are durable for sure, as the frames say.
+    pub durable_position: u32,
+    /// Why the chain does not go on.
+    pub stop: String,
+}
+
+/// What the bytes behind the end of a chain prove.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Entries below this index were durable.
+    pub durable_end: u64,
+    /// Bytes below this position were durable.
+    pub durable_position: u32,
+    /// There is something else than zeros.
+    pub garbage: bool,
+    /// A frame of another format version.
+    pub version: Option<u8>,
+}
+
+/// Reads through a file in large pieces.
+struct Window<'a> {
+    file: &'a Arc<dyn DiskFile>,
+    start: u64,
+    bytes: Vec<u8>,
+    piece: usize,
+}
+
+impl<'a> Window<'a> {
+    fn new(file: &'a Arc<dyn DiskFile>, piece: usize) -> Window<'a> {
+        Window {
+            file,
+            start: 0,
+            bytes: Vec::new(),
+            piece,
+        }
+    }
+
+    /// Up to `len` bytes at a position; fewer only at the end of the file.
+    fn at(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
+        let held = self.start + self.bytes.len() as u64;
+        if position < self.start || position + len as u64 > held {
+            self.bytes.resize(self.piece.max(len), 0);
+            let count = self.file.read_at(position, &mut self.bytes)?;
+            self.bytes.truncate(count);
+            self.start = position;
+        }
+        let from = (position - self.start) as usize;
+        Ok(&self.bytes[from.min(self.bytes.len())..(from + len).min(self.bytes.len())])
+    }
+
+    fn header(&mut self, position: u64) -> io::Result<Result<(FrameHeader, u32), HeaderError>> {
+        match <&[u8; FRAME_HEADER_BYTES]>::try_from(self.at(position, FRAME_HEADER_BYTES)?) {
+            Ok(bytes) => Ok(FrameHeader::decode(bytes)),
+            // The end of the file; whatever little is there is looked at as evidence.
+            Err(_) => Ok(Err(HeaderError::Zeros)),
+        }
+    }
+
+    fn body_crc(&mut self, position: u64, len: usize) -> io::Result<Option<u32>> {
+        let (mut crc, mut done) = (0, 0);
+        while done < len {
+            let piece = self.piece.min(len - done);
+            let bytes = self.at(position + done as u64, piece)?;
+            if bytes.len() < piece {
+                return Ok(None);
+            }
+            crc = crc32c::crc32c_append(crc, bytes);
+            done += piece;
+        }
+        Ok(Some(crc))
+    }
+}
+
+/// Follows the chain of a segment whose header is intact. `last` is the entry before it.
+pub fn scan(
+    file: &Arc<dyn DiskFile>,
+    (segment, checksum): (&SegmentHeader, u32),
+    last: Option<EntryId>,
+    depth: Depth,
+) -> io::Result<Scan> {
+    let mut window = Window::new(file, if depth == Depth::Bodies { 1 << 20 } else { 4 << 10 });
+    let mut scan = Scan {
+        positions: Vec::new(),
+        terms: Vec::new(),
+        last,
+        end: SEGMENT_HEADER_BYTES as u32,
+        chain: checksum,
+        sealed: true,
+        durable_position: 0,
+        stop: String::new(),
+    };
+    let mut next = segment.first;
+    loop {
+        let position = u64::from(scan.end);
+        let (header, checksum) = match window.header(position)? {
+            Ok(found) => found,
+            Err(error) => {
+                scan.stop = error.to_string();
+                return Ok(scan);
+            }
+        };
+        let is_entry = header.kind != StoredKind::Seal;
+        let follows =
+            (header.segment, header.generation, header.previous) == (segment.segment, segment.generation, scan.chain);
+        let in_order = header.id.index == next && scan.last.is_none_or(|last| last.term <= header.id.term);
+        if !follows || (is_entry && !in_order) || header.body_len as usize > BODY_BYTES_MAX {
+            scan.stop = "the frame does not continue the chain".to_owned();
+            return Ok(scan);
+        }
+        let body = position + FRAME_HEADER_BYTES as u64;
+        if is_entry
+            && depth == Depth::Bodies
+            && window.body_crc(body, header.body_len as usize)? != Some(header.body_crc)
+        {
+            scan.stop = "the body's checksum is wrong".to_owned();
+            return Ok(scan);
+        }
+        if is_entry {
+            if scan.last.is_none_or(|last| last.term < header.id.term) || scan.positions.is_empty() && last.is_none() {
+                scan.terms.push(header.id);
+            }
+            scan.positions.push(scan.end);
+            scan.last = Some(header.id);
+            next = next.next();
+        }
+        scan.sealed = !is_entry;
+        scan.durable_position = scan.durable_position.max(header.durable_position);
+        scan.chain = checksum;
+        scan.end += header.frame_bytes() as u32;
+    }
+}
+
+/// Looks through everything from `start` on for frames of this segment, which are intact by themselves, and collects
+/// what they say is durable.
+///
+/// Where a frame is found, the search goes on behind its body, so that bytes inside bodies are not taken for frames;
+/// only from a damaged header on are all aligned places looked at.
+pub fn evidence(file: &Arc<dyn DiskFile>, segment: &SegmentHeader, start: u32) -> io::Result<Evidence> {
+    let mut window = Window::new(file, 1 << 20);
+    let mut evidence = Evidence::default();
+    let length = file.len()?;
+    let mut position = u64::from(start);
+    while position < length {
+        // A stretch of zeros is passed over at once.
+        let stretch = window.at(position, 4096)?;
+        let zeros = stretch.iter().take_while(|byte| **byte == 0).count();
+        if zeros >= ALIGNMENT || zeros == stretch.len() {
+            position += (zeros / ALIGNMENT * ALIGNMENT).max(ALIGNMENT) as u64;
+            continue;
+        }
+        evidence.garbage = true;
+        if !stretch.starts_with(&FRAME_MAGIC) {
+            position += ALIGNMENT as u64;
+            continue;
+        }
+        position += match window.header(position)? {
+            Ok((header, _)) if (header.segment, header.generation) == (segment.segment, segment.generation) => {
+                evidence.durable_end = evidence.durable_end.max(header.durable_end);
+                evidence.durable_position = evidence.durable_position.max(header.durable_position);
+                header.frame_bytes()
+            }
+            Ok(_) => ALIGNMENT as u64,
+            Err(HeaderError::Version(version)) => {
+                evidence.version = Some(version);
+                ALIGNMENT as u64
+            }
+            Err(_) => ALIGNMENT as u64,
+        };
+    }
+    Ok(evidence)
+}
+
+/// Whether a file holds something else than zeros from `start` on.
+pub fn has_bytes_from(file: &Arc<dyn DiskFile>, start: u64) -> io::Result<bool> {
+    let mut window = Window::new(file, 1 << 20);
+    let mut position = start;
+    loop {
+        let bytes = window.at(position, 1 << 20)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(true);
+        }
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        position += bytes.len() as u64;
+    }
+}
+
+impl Evidence {
+    /// Whether the entry expected at this place was durable, so that its absence is damage.
+    pub fn condemns(&self, index: LogIndex, position: u32) -> bool {
+        self.durable_end > index.get() || self.durable_position > position
+    }
+}

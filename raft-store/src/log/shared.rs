@@ -1,0 +1,158 @@
+//! What the handles and the writer share: the index, the inbox, the reason why the log stopped.
+//!
+//! Locks are taken in the order index, inbox, and never held across an await or a callback.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::log::Frame;
+use crate::log::histogram::Histogram;
+use crate::log::index::Index;
+use crate::log::slots::Slots;
+use crate::types::{EntryId, LogIndex};
+
+/// Called once an append is durable, or will never be.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Answers an operation that is waited for.
+pub type Reply = oneshot::Sender<io::Result<()>>;
+
+/// What the writer is asked to do, in order.
+pub enum Op {
+    /// Write entries.
+    Append { frames: Vec<Frame>, done: Done },
+    /// Replace the vote.
+    Vote { vote: Bytes, reply: Reply },
+    /// Drop the entries behind this one.
+    Truncate { last: Option<LogIndex>, reply: Reply },
+    /// Forget the entries up to this one.
+    Purge { upto: EntryId, reply: Reply },
+}
+
+impl Op {
+    /// Tells whoever waits that it will not happen.
+    pub fn refuse(self, reason: &str) {
+        match self {
+            Op::Append { done, .. } => done(Err(stopped(reason))),
+            Op::Vote { reply, .. } | Op::Truncate { reply, .. } | Op::Purge { reply, .. } => {
+                // Whoever asked may be gone.
+                let _ = reply.send(Err(stopped(reason)));
+            }
+        }
+    }
+}
+
+/// The error of every operation after the log stopped.
+pub fn stopped(reason: &str) -> io::Error {
+    io::Error::other(format!("the log stopped: {reason}"))
+}
+
+#[derive(Default)]
+struct Inbox {
+    ops: VecDeque<Op>,
+    /// All handles are gone.
+    closed: bool,
+    /// Why nothing is taken any more.
+    stopped: Option<String>,
+}
+
+/// The id up to which the log is committed, kept without a sync.
+pub struct Committed {
+    pub slots: Slots,
+    pub id: Option<EntryId>,
+}
+
+/// State shared between handles and writer.
+pub struct Shared {
+    index: Mutex<Index>,
+    inbox: Mutex<Inbox>,
+    vote: Mutex<Option<Bytes>>,
+    committed: Mutex<Committed>,
+    /// Newest durable index; 0 also while there is none.
+    pub durable: watch::Sender<LogIndex>,
+    /// Wakes the writer.
+    pub notify: Notify,
+    /// Durations of syncs.
+    pub histogram: Histogram,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub fn new(index: Index, vote: Option<Bytes>, committed: Committed) -> Shared {
+        let durable = index.state().durable.map_or(LogIndex(0), |id| id.index);
+        Shared {
+            index: Mutex::new(index),
+            inbox: Mutex::default(),
+            vote: Mutex::new(vote),
+            committed: Mutex::new(committed),
+            durable: watch::Sender::new(durable),
+            notify: Notify::new(),
+            histogram: Histogram::default(),
+        }
+    }
+
+    pub fn index(&self) -> MutexGuard<'_, Index> {
+        lock(&self.index)
+    }
+
+    pub fn vote(&self) -> MutexGuard<'_, Option<Bytes>> {
+        lock(&self.vote)
+    }
+
+    pub fn committed(&self) -> MutexGuard<'_, Committed> {
+        lock(&self.committed)
+    }
+
+    /// Hands an operation to the writer.
+    pub fn send(&self, op: Op) -> io::Result<()> {
+        let mut inbox = lock(&self.inbox);
+        if let Some(reason) = &inbox.stopped {
+            return Err(stopped(reason));
+        }
+        inbox.ops.push_back(op);
+        drop(inbox);
+        self.notify.notify_one();
+        Ok(())
+    }
+
+    /// Everything that was asked for since the last call.
+    pub fn take_ops(&self) -> VecDeque<Op> {
+        std::mem::take(&mut lock(&self.inbox).ops)
+    }
+
+    /// The last handle is gone.
+    pub fn close(&self) {
+        lock(&self.inbox).closed = true;
+        self.notify.notify_one();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        lock(&self.inbox).closed
+    }
+
+    /// Takes nothing any more, for good. The first reason stays. Answers the operations that were waiting.
+    pub fn stop(&self, reason: &str) -> VecDeque<Op> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.stopped.is_none() {
+            inbox.stopped = Some(reason.to_owned());
+        }
+        std::mem::take(&mut inbox.ops)
+    }
+
+    pub fn stopped(&self) -> Option<String> {
+        lock(&self.inbox).stopped.clone()
+    }
+
+    /// Lets the watch follow the newest durable entry.
+    pub fn announce_durable(&self, durable: Option<EntryId>) {
+        let index = durable.map_or(LogIndex(0), |id| id.index);
+        self.durable
+            .send_if_modified(|known| std::mem::replace(known, index) != index);
+    }
+}

@@ -1,0 +1,149 @@
+//! A small value that is replaced whole: two slots written in turn, each with two copies.
+//!
+//! The slot of the older value is overwritten, so a torn write leaves the newer one; both copies of a slot go out in
+//! one write, so a rotten bit leaves the other copy. The newest intact copy counts.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile, Open};
+use crate::log::format::{self, HeaderError, SLOT_COPY_BYTES};
+
+const SLOT_BYTES: usize = 2 * SLOT_COPY_BYTES;
+const FILE_BYTES: usize = 2 * SLOT_BYTES;
+
+/// The file, and where the next value goes.
+pub struct Slots {
+    file: Arc<dyn DiskFile>,
+    /// Number of the newest value; 0 before the first. Value n lies in slot n mod 2.
+    sequence: u64,
+}
+
+/// Neither slot can be read although both were written to.
+#[derive(Debug)]
+pub struct Unreadable(pub HeaderError);
+
+enum Slot {
+    Value(u64, Bytes),
+    Never,
+    Damaged(HeaderError),
+}
+
+fn read_slot(bytes: &[u8]) -> Slot {
+    let copies = [
+        format::decode_slot(&bytes[..SLOT_COPY_BYTES]),
+        format::decode_slot(&bytes[SLOT_COPY_BYTES..]),
+    ];
+    let newest = copies
+        .iter()
+        .filter_map(|copy| copy.ok())
+        .max_by_key(|(sequence, _)| *sequence);
+    if let Some((sequence, value)) = newest {
+        return Slot::Value(sequence, Bytes::copy_from_slice(value));
+    }
+    match copies {
+        [Err(HeaderError::Zeros), Err(HeaderError::Zeros)] => Slot::Never,
+        [Err(HeaderError::Zeros), Err(error)] | [Err(error), _] => Slot::Damaged(error),
+        [Ok(_), _] => Slot::Never,
+    }
+}
+
+impl Slots {
+    /// Opens or creates the file and answers the newest value in it. The caller syncs the directory.
+    pub async fn open(disk: &dyn Disk, path: &Path) -> io::Result<Result<(Slots, Option<Bytes>), Unreadable>> {
+        let file = disk.open(path, Open::Create)?;
+        let mut bytes = vec![0; FILE_BYTES];
+        file.read_at(0, &mut bytes)?;
+        if file.len()? != FILE_BYTES as u64 {
+            file.set_len(FILE_BYTES as u64)?;
+            file.sync().await?;
+        }
+        let (sequence, value) = match (read_slot(&bytes[..SLOT_BYTES]), read_slot(&bytes[SLOT_BYTES..])) {
+            (Slot::Value(a, _), Slot::Value(b, value)) if b > a => (b, Some(value)),
+            (Slot::Value(sequence, value), _) | (_, Slot::Value(sequence, value)) => (sequence, Some(value)),
+            // The very first write, torn: it was never reported.
+            (Slot::Never, Slot::Never | Slot::Damaged(_)) => (0, None),
+            (Slot::Damaged(error), _) => return Ok(Err(Unreadable(error))),
+        };
+        Ok(Ok((Slots { file, sequence }, value)))
+    }
+
+    /// Writes a new value, both copies, and syncs it.
+    pub async fn replace(&mut self, value: &[u8]) -> io::Result<()> {
+        let mut bytes = vec![0; SLOT_BYTES];
+        let copy = format::encode_slot(self.sequence + 1, value);
+        bytes[..copy.len()].copy_from_slice(&copy);
+        bytes[SLOT_COPY_BYTES..SLOT_COPY_BYTES + copy.len()].copy_from_slice(&copy);
+        self.file.write_at(self.next_position(), &bytes)?;
+        self.file.sync().await?;
+        self.sequence += 1;
+        Ok(())
+    }
+
+    /// Writes a new value, one copy, without a sync: it may be lost, or be there before anything else is.
+    pub fn note(&mut self, value: &[u8]) -> io::Result<()> {
+        self.file
+            .write_at(self.next_position(), &format::encode_slot(self.sequence + 1, value))?;
+        self.sequence += 1;
+        Ok(())
+    }
+
+    fn next_position(&self) -> u64 {
+        (self.sequence + 1) % 2 * SLOT_BYTES as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::disk::FaultyDisk;
+
+    fn open(disk: &FaultyDisk) -> (Slots, Option<Bytes>) {
+        let opened = block_on(Slots::open(disk, Path::new("/d/slots"))).expect("no fault");
+        block_on(disk.sync_dir(Path::new("/d"))).expect("no fault");
+        opened.expect("readable")
+    }
+
+    fn disk(seed: u64) -> FaultyDisk {
+        let disk = FaultyDisk::new(seed);
+        disk.create_dir_all(Path::new("/d")).expect("create");
+        disk
+    }
+
+    #[test]
+    fn a_crash_keeps_the_last_value_or_the_one_being_written() {
+        for seed in 0..500 {
+            let disk = disk(seed);
+            let (mut slots, _) = open(&disk);
+            for round in 0..seed % 5 {
+                block_on(slots.replace(&[round as u8; 30])).expect("no fault");
+            }
+            let kept = (seed % 5).checked_sub(1).map(|round| vec![round as u8; 30]);
+            slots.note(&[99; 40]).expect("no fault");
+            disk.crash();
+            let (_, value) = open(&disk);
+            assert!(
+                value.as_deref() == kept.as_deref() || value.as_deref() == Some(&[99; 40]),
+                "seed {seed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rotten_bit_changes_nothing() {
+        for position in (0..FILE_BYTES as u64).step_by(7) {
+            let disk = disk(position);
+            let (mut slots, _) = open(&disk);
+            for round in 1..4_u8 {
+                block_on(slots.replace(&[round; 2000])).expect("no fault");
+            }
+            disk.flip_bit(Path::new("/d/slots"), position).expect("inside");
+            assert_eq!(open(&disk).1.as_deref(), Some([3; 2000].as_slice()), "byte {position}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Torn or corrupt: what recovery makes of damaged places.
+
+use super::*;
+use crate::disk::Open;
+use crate::log::format::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, frame_bytes};
+
+/// Position of an entry in a segment of equal entries.
+fn position(entry: u64, len: usize) -> u64 {
+    SEGMENT_HEADER_BYTES as u64 + entry * frame_bytes(len)
+}
+
+async fn stopped_log(disk: &Arc<FaultyDisk>, seal: bool) {
+    let log = start(disk).await.expect("opens");
+    for index in 0..8 {
+        append(&log, frames(1, index..index + 1, 100)).await.expect("durable");
+    }
+    if seal {
+        idle().await;
+    }
+    disk.kill();
+}
+
+fn corruption(opened: Result<Log, OpenLogError>) -> crate::log::Corruption {
+    match opened.err().expect("refused") {
+        OpenLogError::Corrupt(corruption) => corruption,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotten_bit_below_the_durable_index_is_corruption() {
+    for at in [
+        position(0, 100) + 9,
+        position(3, 100) + 70,
+        position(6, 100) + 40,
+        position(6, 100) + 160,
+    ] {
+        let disk = faulty(at);
+        stopped_log(&disk, false).await;
+        disk.flip_bit(&segment_path(1), at).expect("inside");
+        let found = corruption(start(&disk).await);
+        assert_eq!(found.file, "00000000000000000001.segment");
+        let entry = (at - SEGMENT_HEADER_BYTES as u64) / frame_bytes(100);
+        assert_eq!(
+            (found.position, found.index),
+            (position(entry, 100), Some(LogIndex(entry)))
+        );
+        assert!(found.to_string().contains("rebuild this replica from its peers"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seal_vouches_for_the_newest_entry() {
+    for (seal, at) in [(false, 5), (false, 80), (true, 5), (true, 80)] {
+        let disk = faulty(at);
+        stopped_log(&disk, seal).await;
+        disk.flip_bit(&segment_path(1), position(7, 100) + at).expect("inside");
+        let opened = start(&disk).await;
+        if seal {
+            assert_eq!(corruption(opened).index, Some(LogIndex(7)));
+        } else {
+            // Nothing on disk says that entry 7 was durable: it looks like a torn write.
+            let log = opened.expect("a torn tail never refuses to start");
+            assert_eq!(log.state().last, Some(EntryId::new(1, 6)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_seal_does_not_hide_what_follows() {
+    let disk = faulty(1);
+    stopped_log(&disk, true).await;
+    let log = start(&disk).await.expect("opens");
+    append(&log, frames(1, 8..9, 100)).await.expect("durable");
+    disk.kill();
+    drop(log);
+    disk.flip_bit(&segment_path(1), position(8, 100) + 20).expect("inside");
+    assert_eq!(corruption(start(&disk).await).position, position(8, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whole_segments_that_vanish_or_break_are_corruption() {
+    for case in 0..4 {
+        let disk = faulty(case);
+        let log = start(&disk).await.expect("opens");
+        append(&log, frames(1, 0..60, 200)).await.expect("durable");
+        disk.kill();
+        drop(log);
+        match case {
+            0 => disk.remove(&segment_path(1)).expect("remove"),
+            1 => disk.remove(&segment_path(2)).expect("remove"),
+            2 => disk.flip_bit(&segment_path(2), 30).expect("flip"),
+            _ => disk.flip_bit(&segment_path(4), 30).expect("flip"),
+        }
+        corruption(start(&disk).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_in_an_older_body_is_not_served() {
+    let disk = faulty(4);
+    let log = start(&disk).await.expect("opens");
+    append(&log, frames(1, 0..60, 200)).await.expect("durable");
+    disk.flip_bit(&segment_path(1), position(2, 200) + FRAME_HEADER_BYTES as u64 + 10)
+        .expect("flip");
+    assert_eq!(
+        log.read(LogIndex(1), LogIndex(2), 100).expect("readable"),
+        frames(1, 1..2, 200)
+    );
+    let refused = log.read(LogIndex(2), LogIndex(3), 100).expect_err("damaged");
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+    assert!(refused.to_string().contains("entry 2"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_torn_tail_opens() {
+    let len = 100;
+    for cut in 0..frame_bytes(len) * 3 {
+        let disk = faulty(cut);
+        stopped_log(&disk, false).await;
+        // Three entries in one unsynced write, of which any part is missing at the end.
+        let log = start(&disk).await.expect("opens");
+        let synced = disk.open(&segment_path(1), Open::Write).expect("open");
+        disk.fail_next_sync();
+        append(&log, frames(2, 8..11, len)).await.expect_err("the sync fails");
+        let torn = position(8, len) + cut;
+        let zeros = vec![0; (position(11, len) - torn) as usize];
+        synced.write_at(torn, &zeros).expect("write");
+        disk.kill();
+        drop(log);
+        let log = start(&disk).await.expect("a torn tail never refuses to start");
+        let whole = cut / frame_bytes(len);
+        let last = log.state().last.expect("not empty");
+        // Zeros at the end of a frame may be its padding.
+        assert!(
+            last.index.get() == 7 + whole || last.index.get() == 8 + whole,
+            "cut at {cut}: {last}"
+        );
+        append(&log, frames(3, last.index.get() + 1..last.index.get() + 4, len))
+            .await
+            .expect("goes on");
+        disk.kill();
+        drop(log);
+        let log = start(&disk).await.expect("opens");
+        assert_eq!(log.state().last.map(|id| id.index), Some(last.index.plus(3)));
+        read_all(&log).expect("readable");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_sync_lost_is_written_again() {
+    for seed in 0..50 {
+        let disk = faulty(seed);
+        let log = start(&disk).await.expect("opens");
+        append(&log, frames(1, 0..2, 50)).await.expect("durable");
+        disk.fail_next_sync();
+        append(&log, frames(1, 2..4, 50)).await.expect_err("the sync fails");
+        // The process restarts and still sees the entries in the page cache; then the power goes.
+        disk.kill();
+        drop(log);
+        let log = start(&disk).await.expect("opens");
+        let seen = log.state().durable.expect("not empty");
+        assert_eq!(seen.index, LogIndex(3));
+        disk.crash();
+        drop(log);
+        let log = start(&disk).await.expect("opens");
+        assert_eq!(log.state().last, Some(seen), "what was reported durable stays");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_version_is_named() {
+    let disk = faulty(1);
+    stopped_log(&disk, true).await;
+    let file = disk.open(&segment_path(1), Open::Write).expect("open");
+    let mut header = [0; 64];
+    file.read_at(0, &mut header).expect("read");
+    header[4] = 9;
+    let checksum = crc32c::crc32c(&header[..60]);
+    header[60..].copy_from_slice(&checksum.to_le_bytes());
+    file.write_at(0, &header).expect("write");
+    let refused = start(&disk).await.err().expect("refused");
+    assert!(matches!(refused, OpenLogError::Version { version: 9, .. }), "{refused}");
+    let options = LogOptions {
+        segment_bytes: 100,
+        ..options()
+    };
+    assert!(matches!(
+        Log::open(disk, options).await.err(),
+        Some(OpenLogError::SegmentBytes(100))
+    ));
+}

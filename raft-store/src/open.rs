@@ -1,0 +1,139 @@
+//! Opening a replica: identity, log, machine, core, and the tasks around them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use openraft::Raft;
+use tokio::sync::{mpsc, watch};
+
+use crate::bootstrap::Bootstrap;
+use crate::errors::OpenError;
+use crate::handle::{Handle, Parts};
+use crate::identity::{Identity, Keeper};
+use crate::log::{Log, LogOptions, Writer};
+use crate::machine::Machine;
+use crate::options::{Options, Seams};
+use crate::peer::beat;
+use crate::peer::client::Network;
+use crate::peer::clock::ClusterClock;
+use crate::peer::link::Links;
+use crate::peer::passport::Passport;
+use crate::peer::presence::Presence;
+use crate::raft::adapter::Adapter;
+use crate::raft::proposer::Proposer;
+use crate::raft::roles;
+use crate::raft::runtime::Draws;
+use crate::raft::settings;
+use crate::raft::store::Store;
+use crate::status::Role;
+use crate::takeover::agreement::Takeover;
+
+/// What the caller runs: the log's one writer. In production on an OS thread of its own, in the simulation as a task.
+pub struct Driver {
+    /// Runs until the log's handles are gone, or the log has failed. It uses tokio's timers: on a thread of its own it
+    /// runs inside a current-thread runtime of its own, or in `Handle::block_on` of another.
+    pub writer: Writer,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+/// Opens a replica's folder. The driver must run before the replica can vote or take entries; everything else runs on
+/// the runtime this is called in.
+pub async fn open<M: Machine>(options: Options, seams: Seams, machine: M) -> Result<(Handle<M>, Driver), OpenError> {
+    options.check()?;
+    let mut draws = Draws::new(seams.seed);
+    let newborn = Identity {
+        id: options.id,
+        incarnation: draws.draw(),
+        broker_group: options.broker_group.clone(),
+        cluster_id: None,
+    };
+    let keeper = Arc::new(Keeper::open(Arc::clone(&seams.disk), &options.dir, newborn).await?);
+    let log_options = LogOptions {
+        dir: options.dir.join("log"),
+        segment_bytes: options.segment_bytes,
+        tail_cache_bytes: options.tail_cache_bytes,
+    };
+    let (log, writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
+    not_beyond(&log, &machine)?;
+    let (adapter, applied) =
+        Adapter::new(machine, Some(log.clone())).map_err(|error| OpenError::Membership(error.to_string()))?;
+
+    let presence = Presence::new();
+    let clock = Arc::new(ClusterClock::new(Arc::clone(&seams.wall_clock)));
+    let network = Network {
+        links: Arc::new(Links::new(Arc::clone(&seams.connect))),
+        passport: Arc::new(Passport::new(keeper)),
+        presence: Arc::clone(&presence),
+    };
+    let config = settings::config(&options.broker_group, options.timings);
+    let config = Arc::new(config.validate().map_err(|error| OpenError::Core(error.to_string()))?);
+    let store = Store::new(log.clone(), options.durability);
+    let raft = Raft::new(options.id.get(), config, network.clone(), store, adapter)
+        .await
+        .map_err(|fatal| OpenError::Core(fatal.to_string()))?;
+
+    let (proposer, proposing) = Proposer::new(raft.clone(), options.in_flight_bytes);
+    let (role_sender, role) = watch::channel(Role::default());
+    let (elections, takeovers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let following = roles::follow(raft.clone(), applied.clone(), role_sender, Arc::clone(&elections));
+    let beat_interval = Duration::from_millis(options.timings.heartbeat_ms);
+    let beating = beat::run(raft.clone(), network.clone(), Arc::clone(&clock), beat_interval);
+    let takeover = Takeover {
+        raft: raft.clone(),
+        network: network.clone(),
+        silence: Duration::from_millis(options.timings.silence_ms),
+        started: Arc::clone(&takeovers),
+        draws: Draws::new(draws.draw()),
+    };
+    let bootstrap = Bootstrap {
+        raft: raft.clone(),
+        links: Arc::clone(&network.links),
+        passport: Arc::clone(&network.passport),
+        draw: (u128::from(draws.draw()) << 64) | u128::from(draws.draw()),
+    };
+    let (births, asked) = mpsc::channel(1);
+    // Ends with the core, so that the last word about the role is that there is none.
+    tokio::spawn(following);
+    let tasks = vec![
+        tokio::spawn(proposing).abort_handle(),
+        tokio::spawn(beating).abort_handle(),
+        tokio::spawn(bootstrap.serve(asked)).abort_handle(),
+        tokio::spawn(takeover.run()).abort_handle(),
+    ];
+    let parts = Parts {
+        raft,
+        log,
+        network,
+        clock,
+        proposer,
+        role,
+        applied,
+        elections,
+        takeovers,
+        births,
+        tasks,
+    };
+    Ok((Handle::new(parts), Driver { writer }))
+}
+
+/// A state ahead of its log would make openraft purge the whole log to close the gap.
+fn not_beyond<M: Machine>(log: &Log, machine: &M) -> Result<(), OpenError> {
+    let Some(applied) = machine.applied() else {
+        return Ok(());
+    };
+    let state = log.state();
+    let last = state.last.or(state.purged);
+    if last.is_none_or(|last| last.index < applied.id.index) {
+        return Err(OpenError::AppliedBeyondLog {
+            applied: applied.id,
+            last,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! The presence streams this replica keeps open to each other member: they show that it lives, and sample clocks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream;
+use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::limits;
+use crate::peer::client::{Network, call};
+use crate::peer::clock::ClusterClock;
+use crate::peer::wire;
+use crate::raft::adapter::Adapter;
+use crate::raft::config::{Config, Node};
+
+/// Keeps one presence stream to every other member, through changes of the membership, until the core ends.
+pub async fn run(raft: Raft<Config, Adapter>, network: Network, clock: Arc<ClusterClock>, interval: Duration) {
+    let own = network.passport.identity().id.get();
+    let mut metrics = raft.server_metrics();
+    let mut tasks: BTreeMap<u64, (Node, Task)> = BTreeMap::new();
+    loop {
+        let membership = Arc::clone(&metrics.borrow_and_update().membership_config);
+        network.passport.learn(membership.nodes());
+        tasks.retain(|id, (node, _)| membership.get_node(id) == Some(node));
+        for (id, node) in membership.nodes().filter(|(id, _)| **id != own) {
+            tasks.entry(*id).or_insert_with(|| {
+                let task = tokio::spawn(keep(network.clone(), Arc::clone(&clock), *id, node.clone(), interval));
+                (node.clone(), Task(task.abort_handle()))
+            });
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends its task when dropped.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn keep(network: Network, clock: Arc<ClusterClock>, id: u64, node: Node, interval: Duration) {
+    let mut refused = false;
+    loop {
+        let Err(status) = once(&network, &clock, id, &node, interval).await else {
+            continue;
+        };
+        let refuses = status.code() == tonic::Code::FailedPrecondition;
+        if refuses && !refused {
+            tracing::warn!(peer = id, reason = status.message(), "a replica refuses this one");
+        }
+        refused = refuses;
+        tokio::time::sleep(limits::PRESENCE_RETRY).await;
+    }
+}
+
+/// When the beats that have no reply yet were sent, oldest first.
+type Sent = Arc<Mutex<VecDeque<Instant>>>;
+
+/// One stream, until it breaks.
+async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, interval: Duration) -> Result<(), Status> {
+    let link = network.links.to(&node.peer_address);
+    let sent = Sent::default();
+    let beats = beats(
+        network.passport.header(id, node),
+        clock.wall_clock(),
+        Arc::clone(&sent),
+        interval,
+    );
+    let mut replies = call(limits::CALL_DEADLINE, link.heartbeat.clone().presence(beats)).await?;
+    loop {
+        let next = tokio::time::timeout(limits::PRESENCE_IDLE, replies.message()).await;
+        let reply = next.map_err(|_| Status::deadline_exceeded("no reply to a beat for too long"))??;
+        let Some(reply) = reply else {
+            return Err(Status::unavailable("the stream ended"));
+        };
+        network.presence.heard(id);
+        let at = sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        if let Some(at) = at {
+            clock.sample(id, reply.wall_ms, at);
+        }
+    }
+}
+
+fn beats(
+    header: wire::Header,
+    wall: Arc<dyn Fn() -> u64 + Send + Sync>,
+    sent: Sent,
+    interval: Duration,
+) -> impl Stream<Item = wire::Beat> + Send {
+    stream::unfold(
+        (Some(header), 0u64, wall, sent),
+        move |(header, sequence, wall, sent)| async move {
+            if sequence > 0 {
+                tokio::time::sleep(interval).await;
+            }
+            {
+                let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+                // The reader gives up long before so many replies are missing.
+                if sent.len() >= limits::BEATS_UNANSWERED {
+                    return None;
+                }
+                sent.push_back(Instant::now());
+            }
+            let beat = wire::Beat {
+                header,
+                sequence,
+                wall_ms: wall(),
+            };
+            Some((beat, (None, sequence + 1, wall, sent)))
+        },
+    )
+}

@@ -1,0 +1,173 @@
+//! Who was heard when, whose connection closed, and which leader counts as gone.
+//!
+//! The mark `gone` names the committed vote of a leader that this replica believes dead. While it stands, appends with
+//! that vote are refused (the fence): so a leader that is alive after all cannot move this replica's log between its
+//! answer to "do you see it too?" and the election.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::raft::config::Vote;
+
+/// Why a leader counts as gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its connection to this replica closed.
+    Closed,
+    /// Nothing was heard from it for too long.
+    Silent,
+}
+
+impl Cause {
+    /// For the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::Closed => "connection closed",
+            Cause::Silent => "silent",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    heard: Option<Instant>,
+    streams: u32,
+    closed: Option<Instant>,
+}
+
+#[derive(Default)]
+struct State {
+    peers: BTreeMap<u64, Seen>,
+    gone: Option<Vote>,
+}
+
+/// Shared by the service (which hears), the takeover (which decides) and the status.
+pub struct Presence {
+    state: Mutex<State>,
+    /// Counts the changes worth waking up for: a connection closed or came up.
+    changes: watch::Sender<u64>,
+}
+
+/// Stands for one open presence stream of a peer; the stream's end drops it.
+pub struct StreamGuard {
+    presence: Arc<Presence>,
+    id: u64,
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.presence.closed(self.id);
+    }
+}
+
+impl Presence {
+    /// Nobody was heard yet.
+    pub fn new() -> Arc<Presence> {
+        Arc::new(Presence {
+            state: Mutex::new(State::default()),
+            changes: watch::Sender::new(0),
+        })
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes when a connection closes or comes up.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Something came from this replica.
+    pub fn heard(&self, id: u64) {
+        self.with(|state| state.peers.entry(id).or_default().heard = Some(Instant::now()));
+    }
+
+    /// When something last came from this replica.
+    pub fn last_heard(&self, id: u64) -> Option<Instant> {
+        self.with(|state| state.peers.get(&id).and_then(|seen| seen.heard))
+    }
+
+    /// How long ago something last came from this replica.
+    pub fn heard_ago(&self, id: u64) -> Option<Duration> {
+        self.last_heard(id).map(|at| at.elapsed())
+    }
+
+    /// A presence stream of this replica is up. A mark against it falls.
+    pub fn opened(self: &Arc<Self>, id: u64) -> StreamGuard {
+        self.with(|state| {
+            let seen = state.peers.entry(id).or_default();
+            seen.heard = Some(Instant::now());
+            seen.streams += 1;
+            seen.closed = None;
+            if state.gone.is_some_and(|vote| vote.leader_id.voted_for == id) {
+                state.gone = None;
+            }
+        });
+        self.changes.send_modify(|count| *count += 1);
+        StreamGuard {
+            presence: Arc::clone(self),
+            id,
+        }
+    }
+
+    fn closed(&self, id: u64) {
+        self.with(|state| {
+            let seen = state.peers.entry(id).or_default();
+            seen.streams = seen.streams.saturating_sub(1);
+            if seen.streams == 0 {
+                seen.closed = Some(Instant::now());
+            }
+        });
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// When the last connection of this replica closed, if none has come up since.
+    pub fn closed_at(&self, id: u64) -> Option<Instant> {
+        self.with(|state| state.peers.get(&id).and_then(|seen| seen.closed))
+    }
+
+    /// Marks the leader with this vote as gone.
+    pub fn mark(&self, vote: Vote) {
+        self.with(|state| state.gone = Some(vote));
+    }
+
+    /// Takes the mark away.
+    pub fn clear(&self) {
+        self.with(|state| state.gone = None);
+    }
+
+    /// Whether the leader with this vote is marked: its appends are refused.
+    pub fn is_gone(&self, vote: &Vote) -> bool {
+        self.with(|state| state.gone.as_ref() == Some(vote))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_clears_the_mark_and_the_last_end_closes() {
+        let presence = Presence::new();
+        let vote = Vote::new_committed(3, 1);
+        let first = presence.opened(1);
+        let second = presence.opened(1);
+        drop(first);
+        assert_eq!(presence.closed_at(1), None);
+        drop(second);
+        assert!(presence.closed_at(1).is_some());
+        presence.mark(vote);
+        assert!(presence.is_gone(&vote));
+        assert!(!presence.is_gone(&Vote::new_committed(4, 1)));
+        let _other = presence.opened(2);
+        assert!(presence.is_gone(&vote));
+        let _again = presence.opened(1);
+        assert!(!presence.is_gone(&vote));
+        assert_eq!(presence.closed_at(1), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! Follows the core and the machine, and tells the role of this replica to whoever watches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Raft, ServerState};
+use tokio::sync::watch;
+
+use crate::raft::adapter::Adapter;
+use crate::raft::config::Config;
+use crate::status::{Role, State};
+use crate::types::{EntryId, ReplicaId, Term};
+
+/// Our word for openraft's.
+fn state(state: ServerState) -> State {
+    match state {
+        ServerState::Leader => State::Leader,
+        ServerState::Candidate => State::Candidate,
+        ServerState::Follower => State::Follower,
+        // A core that stops serves nobody.
+        ServerState::Learner | ServerState::Shutdown => State::Learner,
+    }
+}
+
+/// Follows role changes until the core ends. `elections` counts the leaders seen since the start.
+pub async fn follow(
+    raft: Raft<Config, Adapter>,
+    mut applied: watch::Receiver<Option<EntryId>>,
+    role: watch::Sender<Role>,
+    elections: Arc<AtomicU64>,
+) {
+    let mut metrics = raft.server_metrics();
+    let mut led: Option<(Term, ReplicaId)> = None;
+    loop {
+        let now = {
+            let metrics = metrics.borrow_watched();
+            let term = Term(metrics.vote.leader_id.term);
+            let leader = metrics.current_leader.map(ReplicaId);
+            let state = state(metrics.state);
+            let caught_up = applied.borrow_and_update().is_some_and(|id| id.term == term);
+            Role {
+                term,
+                state,
+                leader,
+                serving: state == State::Leader && leader.is_some() && caught_up,
+            }
+        };
+        if let Some(leader) = now.leader
+            && led != Some((now.term, leader))
+        {
+            led = Some((now.term, leader));
+            elections.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(term = now.term.get(), leader = leader.get(), "leader elected");
+        }
+        role.send_if_modified(|role| std::mem::replace(role, now) != now);
+        // Applying moves all the time; only the first entry of a term matters here.
+        let waiting = now.state == State::Leader && !now.serving;
+        tokio::select! {
+            biased;
+            changed = metrics.changed() => if changed.is_err() { break },
+            changed = applied.changed(), if waiting => if changed.is_err() { break },
+        }
+    }
+    role.send_modify(|role| {
+        *role = Role {
+            term: role.term,
+            ..Role::default()
+        }
+    });
+}

@@ -1,0 +1,141 @@
+//! Agreed takeover: a leader that is gone is replaced at once, one that is not stays.
+
+use std::time::Duration;
+
+use ledgermq_raft_store::seeded;
+use tokio::time::Instant;
+
+mod harness;
+use harness::{Group, address};
+
+/// What is certain in every run: far below the election timeout of 400 to 700 ms after a lease of 700 ms.
+const AT_ONCE: Duration = Duration::from_millis(200);
+
+fn takeovers(group: &Group) -> u64 {
+    group.live().map(|(_, handle)| handle.status().takeovers).sum()
+}
+
+/// A group with a leader, some entries, and presence streams that have been up for a while.
+async fn settled(seed: u64) -> (Group, u64, u64) {
+    let mut group = Group::new(3, seed);
+    group.birth().await;
+    let leader = group.leader().await;
+    for number in 0..5 {
+        group.propose(&format!("{number}")).await.expect("acknowledged");
+    }
+    group.converged().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let term = group.handle(leader).status().term.get();
+    (group, leader, term)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_leader_is_replaced_at_once_in_one_term() {
+    for seed in 10..20 {
+        seeded(seed, async {
+            let (mut group, leader, term) = settled(seed).await;
+            group.wires.unplug(&address(leader));
+            let killed = Instant::now();
+            let survivor = group
+                .live()
+                .map(|(id, _)| id)
+                .find(|id| *id != leader)
+                .expect("two survive");
+            let mut role = group.handle(survivor).role();
+            let elected = role
+                .wait_for(|role| role.leader.is_some_and(|id| id.get() != leader))
+                .await;
+            let elected = elected.expect("runs").leader.expect("has one").get();
+            assert!(killed.elapsed() < AT_ONCE, "seed {seed}: {:?}", killed.elapsed());
+            group.kill(leader).await;
+            assert_eq!(group.leader().await, elected);
+            assert_eq!(group.handle(elected).status().term.get(), term + 1, "seed {seed}");
+            assert_eq!(takeovers(&group), 1, "seed {seed}");
+            group.propose("after").await.expect("acknowledged");
+            assert_eq!(group.converged().await.len(), 6);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_leader_is_replaced_after_its_silence() {
+    for seed in 20..25 {
+        seeded(seed, async {
+            let (group, leader, term) = settled(seed).await;
+            group.wires.freeze(&address(leader), true);
+            let frozen = Instant::now();
+            let survivor = group
+                .live()
+                .map(|(id, _)| id)
+                .find(|id| *id != leader)
+                .expect("two survive");
+            let mut role = group.handle(survivor).role();
+            let elected = role
+                .wait_for(|role| role.leader.is_some_and(|id| id.get() != leader))
+                .await;
+            let elected = elected.expect("runs").leader.expect("has one").get();
+            let silence = Duration::from_millis(250);
+            assert!(frozen.elapsed() > silence / 2, "seed {seed}: {:?}", frozen.elapsed());
+            assert!(
+                frozen.elapsed() < silence + AT_ONCE,
+                "seed {seed}: {:?}",
+                frozen.elapsed()
+            );
+            assert_eq!(group.handle(elected).status().term.get(), term + 1, "seed {seed}");
+            group.wires.freeze(&address(leader), false);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            group.propose("after").await.expect("acknowledged");
+            assert_eq!(group.converged().await.len(), 6);
+            assert_eq!(
+                group.leader().await,
+                elected,
+                "the old leader does not disturb the new one"
+            );
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_false_alarm_leaves_the_term_alone() {
+    for seed in 30..35 {
+        seeded(seed, async {
+            let (group, leader, term) = settled(seed).await;
+            for round in 0..4 {
+                let follower = (leader + round % 2) % 3 + 1;
+                group.wires.hiccup(&address(follower));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                group.wires.freeze(&address(follower), true);
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                group.wires.freeze(&address(follower), false);
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+            assert_eq!(group.leader().await, leader, "seed {seed}");
+            assert_eq!(takeovers(&group), 0, "seed {seed}");
+            for (_, handle) in group.live() {
+                assert_eq!(handle.status().term.get(), term, "seed {seed}");
+            }
+            group.propose("after").await.expect("acknowledged");
+            assert_eq!(group.converged().await.len(), 6);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_lost_all_connections_for_a_moment_loses_nothing() {
+    for seed in 40..45 {
+        seeded(seed, async {
+            let (group, leader, term) = settled(seed).await;
+            group.wires.hiccup(&address(leader));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let now = group.leader().await;
+            let status = group.handle(now).status();
+            assert!(status.term.get() <= term + 2, "seed {seed}: {status:?}");
+            group.propose("after").await.expect("acknowledged");
+            assert_eq!(group.converged().await.len(), 6);
+        })
+        .await;
+    }
+}

@@ -1,0 +1,201 @@
+//! What the harness knows about the replicas while a run goes on: their roles and how far they have applied, told by
+//! observers on the hosts. The checks that need no history are made on the spot: one leader a term, terms and applied
+//! indexes that never go back.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ledgermq_raft_store::{Role, State};
+
+use crate::{limits, trace::Trace};
+
+/// Handle to the board; clones share it.
+#[derive(Clone)]
+pub struct Board {
+    trace: Trace,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    replicas: Vec<Replica>,
+    /// Who led each term.
+    leaders: BTreeMap<u64, usize>,
+    violations: Vec<String>,
+    marks: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Clone, Default)]
+struct Replica {
+    up: bool,
+    boots: u64,
+    role: Role,
+    applied: u64,
+}
+
+impl Board {
+    /// A board for `replicas` replicas, all down.
+    pub fn new(replicas: usize, trace: Trace) -> Board {
+        let inner = Inner {
+            replicas: vec![Replica::default(); replicas],
+            ..Inner::default()
+        };
+        Board {
+            trace,
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A replica starts; answers how often it started before. Replicas are counted from 0 here.
+    pub fn boot(&self, replica: usize) -> u64 {
+        let mut inner = self.inner();
+        let boots = inner.replicas[replica].boots;
+        inner.replicas[replica] = Replica {
+            up: true,
+            boots: boots + 1,
+            ..Replica::default()
+        };
+        boots
+    }
+
+    /// A replica was killed.
+    pub fn down(&self, replica: usize) {
+        let mut inner = self.inner();
+        let boots = inner.replicas[replica].boots;
+        inner.replicas[replica] = Replica {
+            boots,
+            ..Replica::default()
+        };
+    }
+
+    /// The role of a replica changed.
+    pub fn role(&self, replica: usize, role: Role) {
+        let name = replica_name(replica);
+        let term = role.term.get();
+        let mut elected = false;
+        let mut violation = None;
+        {
+            let mut inner = self.inner();
+            let before = inner.replicas[replica].role;
+            if role.term < before.term {
+                violation = Some(format!(
+                    "{name} went back from term {} to term {term}",
+                    before.term.get()
+                ));
+            }
+            inner.replicas[replica].role = role;
+            if role.state == State::Leader {
+                let first = *inner.leaders.entry(term).or_insert(replica);
+                if first != replica {
+                    violation = Some(format!(
+                        "two leaders in term {term}: {} and {name}",
+                        replica_name(first)
+                    ));
+                }
+                let led = before.state == State::Leader && before.term == role.term;
+                elected = role.serving && !(led && before.serving);
+            }
+        }
+        let leader = role.leader.map_or(0, |id| id.get());
+        let state = role.state.name();
+        let serving = if role.serving { " serving" } else { "" };
+        self.trace
+            .event(&name, format!("role term={term} {state} leader={leader}{serving}"));
+        if elected {
+            self.mark("election");
+            self.trace.tell(&name, format!("leads term {term}"));
+        }
+        if let Some(violation) = violation {
+            self.violation(violation);
+        }
+    }
+
+    /// A replica applied entries up to `index`.
+    pub fn applied(&self, replica: usize, index: u64) {
+        let name = replica_name(replica);
+        let before = {
+            let mut inner = self.inner();
+            std::mem::replace(&mut inner.replicas[replica].applied, index)
+        };
+        if before == index {
+            return;
+        }
+        self.trace.event(&name, format!("applied {index}"));
+        if index < before {
+            self.violation(format!("{name} went back from applied index {before} to {index}"));
+        }
+    }
+
+    /// The replica that leads the highest term at the moment and is up.
+    pub fn leader(&self) -> Option<usize> {
+        let inner = self.inner();
+        let leading = |replica: &&(usize, &Replica)| replica.1.up && replica.1.role.state == State::Leader;
+        let replicas: Vec<(usize, &Replica)> = inner.replicas.iter().enumerate().collect();
+        replicas
+            .iter()
+            .filter(leading)
+            .max_by_key(|(_, replica)| replica.role.term)
+            .map(|(index, _)| *index)
+    }
+
+    /// The applied index of every replica; `None` for one that is down.
+    pub fn applied_indexes(&self) -> Vec<Option<u64>> {
+        self.inner()
+            .replicas
+            .iter()
+            .map(|replica| replica.up.then_some(replica.applied))
+            .collect()
+    }
+
+    /// One line a replica, for the report of a failure.
+    pub fn lines(&self) -> Vec<String> {
+        let inner = self.inner();
+        let line = |(index, replica): (usize, &Replica)| {
+            format!(
+                "{} up={} boots={} term={} {} applied={}",
+                replica_name(index),
+                replica.up,
+                replica.boots,
+                replica.role.term.get(),
+                replica.role.state.name(),
+                replica.applied
+            )
+        };
+        inner.replicas.iter().enumerate().map(line).collect()
+    }
+
+    /// Counts something worth counting: a fault, a rare branch.
+    pub fn mark(&self, name: &'static str) {
+        *self.inner().marks.entry(name).or_default() += 1;
+    }
+
+    /// All counts.
+    pub fn marks(&self) -> BTreeMap<&'static str, u64> {
+        self.inner().marks.clone()
+    }
+
+    /// Something that must never happen happened.
+    pub fn violation(&self, what: String) {
+        self.trace.tell("VIOLATION", &what);
+        let mut inner = self.inner();
+        if inner.violations.len() < limits::VIOLATIONS_MAX {
+            inner.violations.push(what);
+        }
+    }
+
+    /// What went wrong so far.
+    pub fn violations(&self) -> Vec<String> {
+        self.inner().violations.clone()
+    }
+}
+
+/// The host name of a replica counted from 0: `replica-1` is the first.
+pub fn replica_name(replica: usize) -> String {
+    format!("replica-{}", replica + 1)
+}

@@ -1,0 +1,32 @@
+//! The whole LedgerMQ cluster under deterministic simulation: production code of the broker, the name server and the
+//! client on turmoil's network and clock, on simulated disks, with every draw from one seed.
+//!
+//! ```text
+//!   seed ─▶ streams of draws ─▶ scene (hosts) ─▶ step by step: faults · hosts · network ─▶ trace, checks, verdict
+//! ```
+//! docs/simulation.md tells how to run it and what it checks.
+
+#![allow(
+    unexpected_cfgs,
+    reason = "tokio's flag comes from .cargo/config.toml, not from a build script"
+)]
+
+#[cfg(not(tokio_unstable))]
+compile_error!(
+    "the simulation needs RUSTFLAGS='--cfg tokio_unstable' (set in .cargo/config.toml; a RUSTFLAGS variable overrides it)"
+);
+
+pub mod board;
+pub mod chaos;
+pub mod cluster;
+pub mod counting;
+pub mod faults;
+pub mod history;
+pub mod limits;
+pub mod log;
+pub mod meta;
+pub mod net;
+pub mod run;
+pub mod seed;
+pub mod trace;
+pub mod world;

@@ -1,0 +1,35 @@
+//! Same seed twice, in two processes, with faults: the traces are equal byte by byte, and no seed finds a violation.
+
+use std::path::{Path, PathBuf};
+
+use ledgermq_sim::{
+    meta::{self, Meta},
+    run::{self, Profile},
+    seed::Seed,
+};
+
+const SEEDS: u64 = 20;
+
+fn check(profile: Profile, seconds: u64) {
+    let binary = Path::new(env!("CARGO_BIN_EXE_ledgermq-sim"));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let mut wrong = Vec::new();
+    for seed in 1..=SEEDS {
+        let options = meta::options(Seed(seed), profile, seconds);
+        match meta::meta(binary, &options, &folder).expect("two runs") {
+            Meta::Same(lines) => println!("seed {seed}: same, {lines} lines"),
+            other => wrong.push(format!("{}: {other:?}", run::command(&options))),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_log_alone_runs_the_same_twice() {
+    check(Profile::Log, 15);
+}
+
+#[test]
+fn the_whole_broker_runs_the_same_twice() {
+    check(Profile::Quick, 12);
+}
