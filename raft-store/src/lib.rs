@@ -28,7 +28,7 @@ pub mod types;
 
 pub use errors::{BootstrapError, OpenError, ProposeError, ReadError, TransferError};
 pub use handle::{Handle, Proposed};
-pub use machine::{Applied, Machine, MachineError};
+pub use machine::{Applied, Export, ExportPart, Machine, MachineError};
 pub use open::{Driver, open};
 pub use options::{Connect, Durability, Options, OptionsError, PeerStream, Seams, Timings};
 pub use peer::service::PeerService;

@@ -1,8 +1,11 @@
 //! What the log drives: a deterministic machine that is handed committed entries in order.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
-use crate::types::EntryId;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::types::{EntryId, LogIndex};
 
 /// How far a machine has come, and the membership in force there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,27 @@ impl MachineError {
     pub fn new(reason: impl Into<String>) -> MachineError {
         MachineError { reason: reason.into() }
     }
+}
+
+/// A consistent copy of a machine's state at one moment. It can be read from any place, again and again and by several
+/// readers, while the machine goes on; so a transfer that broke off goes on where it was.
+pub trait Export: Send + Sync + 'static {
+    /// The last entry whose effect is in the copy.
+    fn id(&self) -> EntryId;
+
+    /// The part that begins at `from`, which is empty for the first one and [`ExportPart::next`] of the part before for
+    /// the others. About `bytes_max` bytes, at least one pair. The same place and bound give the same part. May block on
+    /// the disk.
+    fn read(&self, from: &[u8], bytes_max: usize) -> Result<ExportPart, MachineError>;
+}
+
+/// A piece of an [`Export`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportPart {
+    /// Opaque; handed whole to [`Machine::install_part`].
+    pub bytes: Bytes,
+    /// Where the next part begins, at most 4 KiB; `None` at the end.
+    pub next: Option<Bytes>,
 }
 
 /// The state that the log builds. Calls come one at a time, in log order, each entry once; after a restart, again
@@ -54,4 +78,37 @@ pub trait Machine: Send + 'static {
 
     /// Replaces the whole state by an export, durably.
     fn install(&mut self, applied: Applied, export: Bytes) -> Result<(), MachineError>;
+
+    /// A copy of the state as of [`Machine::applied`].
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
+        Err(MachineError::new("no view"))
+    }
+
+    /// Begins to replace the whole state. From here until [`Machine::install_finish`] the state is not whole: after a
+    /// crash in between, [`Machine::is_whole`] says so, and the installation is done again from its beginning.
+    fn install_begin(&mut self) -> Result<(), MachineError> {
+        Err(MachineError::new("no installation"))
+    }
+
+    /// Takes the next part of an export.
+    fn install_part(&mut self, part: Bytes) -> Result<(), MachineError> {
+        Err(MachineError::new(format!("no installation of {} bytes", part.len())))
+    }
+
+    /// Ends an installation, durably. [`Machine::applied`] is `label` from here on. The export may be of a later entry
+    /// than that: entries up to it are then applied as usual and change nothing but [`Machine::applied`].
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError> {
+        Err(MachineError::new(format!("no installation at {}", label.id)))
+    }
+
+    /// Whether the state is whole: `false` only after a crash inside an installation.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    /// The newest entry that the *durable* state has let go of: no entry up to it is read again, also after a crash. 0
+    /// while there is none. The log may forget what is let go of.
+    fn released(&self) -> watch::Receiver<LogIndex> {
+        watch::channel(LogIndex(0)).1
+    }
 }
