@@ -46,6 +46,11 @@ pub enum OpenError {
         /// Where the log ends.
         last: Option<EntryId>,
     },
+    /// An installation was interrupted and its source is gone.
+    #[error(
+        "a snapshot was half installed and what it was installed from is lost; rebuild this replica from its peers"
+    )]
+    HalfInstalled,
     /// The membership kept by the machine does not decode.
     #[error("the membership in the state is damaged: {0}")]
     Membership(String),

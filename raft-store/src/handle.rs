@@ -19,6 +19,7 @@ use crate::machine::Machine;
 use crate::peer::client::Network;
 use crate::peer::clock::ClusterClock;
 use crate::peer::service::{PeerService, Service};
+use crate::peer::transfer::Incoming;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, entry_id};
 use crate::raft::proposer::Proposer;
@@ -39,6 +40,7 @@ pub(crate) struct Parts {
     pub(crate) raft: Raft<Config, Adapter>,
     pub(crate) log: Log,
     pub(crate) network: Network,
+    pub(crate) incoming: Arc<Incoming>,
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) proposer: Proposer,
     pub(crate) role: watch::Receiver<Role>,
@@ -305,6 +307,7 @@ impl<M: Machine> Handle<M> {
             raft: self.parts.raft.clone(),
             passport: Arc::clone(&network.passport),
             presence: Arc::clone(&network.presence),
+            incoming: Arc::clone(&self.parts.incoming),
             clock: Arc::clone(&self.parts.clock),
         };
         service.mount()

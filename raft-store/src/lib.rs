@@ -1,8 +1,8 @@
 //! The replicated commitlog of one broker group.
 //!
 //! ```text
-//! lib ─▶ open, handle, bootstrap ─▶ takeover ─▶ peer ─▶ raft ─▶ log ─▶ disk
-//!                                      all of them: types, limits, options, status, errors, machine, body, identity
+//! lib ─▶ open, handle, bootstrap ─▶ takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
+//!                          all of them: types, limits, options, status, errors, machine, body, identity
 //! ```
 //!
 //! [`open`] answers a [`Handle`], which callers use, and a [`Driver`], whose writer they run. The Raft log is the
@@ -22,6 +22,8 @@ mod open;
 pub mod options;
 mod peer;
 mod raft;
+mod retention;
+mod spool;
 pub mod status;
 mod takeover;
 pub mod types;

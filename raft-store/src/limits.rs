@@ -38,12 +38,24 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// HTTP/2 flow control window of a stream and of a connection between replicas.
 pub const HTTP2_WINDOW_BYTES: u32 = 16 << 20;
-/// Bytes of one chunk of a snapshot.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
-/// Largest snapshot.
-pub const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
-/// Deadline of a whole snapshot transfer.
+/// Bytes of one part of a snapshot: small enough that reading one does not delay the log.
+pub const SNAPSHOT_PART_BYTES: usize = 256 << 10;
+/// Largest part that is taken; one pair of the state may be larger than [`SNAPSHOT_PART_BYTES`].
+pub const SNAPSHOT_PART_BYTES_MAX: usize = 64 << 20;
+/// Largest place in an export.
+pub const SNAPSHOT_PLACE_BYTES_MAX: usize = 4 << 10;
+/// A snapshot's stream without a part for so long is given up; the transfer goes on in the next one.
+pub const SNAPSHOT_IDLE: Duration = Duration::from_secs(5);
+/// Deadline of one stream of a snapshot, installation included.
 pub const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(600);
+/// How often it is looked whether the log has caught up with an installed snapshot.
+pub const SNAPSHOT_SETTLE_CHECK: Duration = Duration::from_millis(10);
+/// A copy of the state that nobody has read for so long is let go.
+pub const VIEW_LIFE: Duration = Duration::from_secs(30);
+/// How long the log keeps what a living replica still lacks of it, beyond the retention.
+pub const LAGGARD_WAIT: Duration = Duration::from_secs(600);
+/// How often a replica looks whether its log may forget something.
+pub const RETENTION_CHECK: Duration = Duration::from_millis(500);
 
 /// A presence stream without a beat for so long is given up.
 pub const PRESENCE_IDLE: Duration = Duration::from_millis(2_000);
@@ -54,6 +66,8 @@ pub const PRESENCE_RETRY: Duration = Duration::from_millis(50);
 
 /// Members of a broker group.
 pub const MEMBERS_MAX: usize = 32;
+/// Memberships of the past that are kept for the labels of snapshots.
+pub const MEMBERSHIPS_KEPT_MAX: usize = 1_000;
 /// Bytes of an address.
 pub const ADDRESS_BYTES_MAX: usize = 512;
 /// Bytes of the broker group's name.

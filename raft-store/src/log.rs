@@ -281,6 +281,11 @@ impl Log {
         }
     }
 
+    /// Term and index of an entry that is present.
+    pub fn id(&self, index: LogIndex) -> Option<EntryId> {
+        self.shared.index().id(index)
+    }
+
     /// The first entry of each term among those present, in order.
     pub fn term_starts(&self) -> Vec<EntryId> {
         self.shared.index().term_starts()

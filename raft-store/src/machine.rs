@@ -73,42 +73,24 @@ pub trait Machine: Send + 'static {
     /// A change of membership; the machine keeps `membership` and gives it back in [`Machine::applied`].
     fn apply_membership(&mut self, id: EntryId, membership: Bytes) -> Result<(), MachineError>;
 
-    /// A consistent export of the state as of [`Machine::applied`].
-    fn export(&mut self) -> Result<Bytes, MachineError>;
-
-    /// Replaces the whole state by an export, durably.
-    fn install(&mut self, applied: Applied, export: Bytes) -> Result<(), MachineError>;
-
     /// A copy of the state as of [`Machine::applied`].
-    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
-        Err(MachineError::new("no view"))
-    }
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError>;
 
     /// Begins to replace the whole state. From here until [`Machine::install_finish`] the state is not whole: after a
     /// crash in between, [`Machine::is_whole`] says so, and the installation is done again from its beginning.
-    fn install_begin(&mut self) -> Result<(), MachineError> {
-        Err(MachineError::new("no installation"))
-    }
+    fn install_begin(&mut self) -> Result<(), MachineError>;
 
     /// Takes the next part of an export.
-    fn install_part(&mut self, part: Bytes) -> Result<(), MachineError> {
-        Err(MachineError::new(format!("no installation of {} bytes", part.len())))
-    }
+    fn install_part(&mut self, part: Bytes) -> Result<(), MachineError>;
 
     /// Ends an installation, durably. [`Machine::applied`] is `label` from here on. The export may be of a later entry
     /// than that: entries up to it are then applied as usual and change nothing but [`Machine::applied`].
-    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError> {
-        Err(MachineError::new(format!("no installation at {}", label.id)))
-    }
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError>;
 
     /// Whether the state is whole: `false` only after a crash inside an installation.
-    fn is_whole(&self) -> bool {
-        true
-    }
+    fn is_whole(&self) -> bool;
 
     /// The newest entry that the *durable* state has let go of: no entry up to it is read again, also after a crash. 0
     /// while there is none. The log may forget what is let go of.
-    fn released(&self) -> watch::Receiver<LogIndex> {
-        watch::channel(LogIndex(0)).1
-    }
+    fn released(&self) -> watch::Receiver<LogIndex>;
 }

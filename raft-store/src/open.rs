@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use openraft::Raft;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::bootstrap::Bootstrap;
 use crate::errors::OpenError;
 use crate::handle::{Handle, Parts};
 use crate::identity::{Identity, Keeper};
 use crate::log::{Log, LogOptions, Writer};
-use crate::machine::Machine;
+use crate::machine::{Applied, Machine};
 use crate::options::{Options, Seams};
 use crate::peer::beat;
 use crate::peer::client::Network;
@@ -21,12 +21,16 @@ use crate::peer::clock::ClusterClock;
 use crate::peer::link::Links;
 use crate::peer::passport::Passport;
 use crate::peer::presence::Presence;
+use crate::peer::transfer::Incoming;
 use crate::raft::adapter::{Adapter, Driven};
+use crate::raft::labels::Labels;
 use crate::raft::proposer::Proposer;
 use crate::raft::roles;
 use crate::raft::runtime::Draws;
 use crate::raft::settings;
 use crate::raft::store::Store;
+use crate::retention::Retention;
+use crate::spool::Spool;
 use crate::status::Role;
 use crate::takeover::agreement::Takeover;
 
@@ -74,16 +78,22 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         segment_bytes: options.segment_bytes,
         tail_cache_bytes: options.tail_cache_bytes,
     };
-    let (log, writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
+    let (log, mut writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
+    let mut machine = machine;
+    let spool = Spool::open(Arc::clone(&seams.disk), &options.dir)?;
+    let spool = finish_installation(spool, machine.as_mut(), &log, &mut writer).await?;
     not_beyond(&log, machine.as_ref())?;
-    let (adapter, applied) =
-        Adapter::new(machine, Some(log.clone())).map_err(|error| OpenError::Membership(error.to_string()))?;
+    let incoming = Arc::new(Incoming::new(Mutex::new(spool), log.clone()));
+    let (released, labels) = (machine.released(), Arc::<Labels>::default());
+    let (adapter, applied) = Adapter::new(machine, Some(log.clone()), Arc::clone(&labels))
+        .map_err(|error| OpenError::Membership(error.to_string()))?;
 
     let presence = Presence::new();
     let clock = Arc::new(ClusterClock::new(Arc::clone(&seams.wall_clock)));
     let network = Network {
         links: Arc::new(Links::new(Arc::clone(&seams.connect))),
         passport: Arc::new(Passport::new(keeper)),
+        labels: Arc::clone(&labels),
         presence: Arc::clone(&presence),
     };
     let config = settings::config(&options.broker_group, options.timings);
@@ -106,6 +116,14 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         started: Arc::clone(&takeovers),
         draws: Draws::new(draws.draw()),
     };
+    let retention = Retention {
+        raft: raft.clone(),
+        log: log.clone(),
+        labels,
+        presence,
+        released,
+        away_after: Duration::from_millis(options.timings.election_max_ms),
+    };
     let bootstrap = Bootstrap {
         raft: raft.clone(),
         links: Arc::clone(&network.links),
@@ -120,11 +138,13 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         tokio::spawn(beating).abort_handle(),
         tokio::spawn(bootstrap.serve(asked)).abort_handle(),
         tokio::spawn(takeover.run()).abort_handle(),
+        tokio::spawn(retention.run()).abort_handle(),
     ];
     let parts = Parts {
         raft,
         log,
         network,
+        incoming,
         clock,
         proposer,
         role,
@@ -135,6 +155,43 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         tasks,
     };
     Ok((parts, Driver { writer }))
+}
+
+/// Ends what a crash interrupted: an installation that had begun is done again from what was received, and a log that
+/// still lacks its label begins behind it.
+async fn finish_installation(
+    mut spool: Spool,
+    machine: &mut dyn Driven,
+    log: &Log,
+    writer: &mut Writer,
+) -> Result<Spool, OpenError> {
+    let Some(label) = spool.label().cloned() else {
+        return match machine.is_whole() {
+            true => Ok(spool),
+            false => Err(OpenError::HalfInstalled),
+        };
+    };
+    if !machine.is_whole() {
+        tracing::warn!(label = %label.id, "an interrupted installation of a snapshot is done again");
+        machine.install_begin()?;
+        let mut parts = spool.parts()?;
+        while let Some(part) = parts.next()? {
+            machine.install_part(part)?;
+        }
+        machine.install_finish(Applied {
+            id: label.id,
+            membership: label.memberships,
+        })?;
+    }
+    // A label that the state has not reached: the crash came before the installation began.
+    let installed = machine
+        .applied()
+        .is_some_and(|applied| applied.id.index >= label.id.index);
+    if installed && log.id(label.id.index) != Some(label.id) {
+        writer.purge(label.id).await?;
+    }
+    spool.clear().await?;
+    Ok(spool)
 }
 
 /// A state ahead of its log would make openraft purge the whole log to close the gap.

@@ -4,6 +4,8 @@
 pub mod adapter;
 pub mod config;
 pub mod format;
+pub mod labels;
+pub mod memberships;
 pub mod proposer;
 pub mod roles;
 pub mod runtime;

@@ -130,7 +130,7 @@ impl Writer {
 
     /// Forgets the entries up to `upto`. When the log does not hold that very entry, or nothing behind it, it starts
     /// anew behind `upto`.
-    pub(super) async fn purge(&mut self, upto: EntryId) -> io::Result<()> {
+    pub async fn purge(&mut self, upto: EntryId) -> io::Result<()> {
         self.settle().await?;
         let shared = self.shared();
         let (purged, first, last, held, oldest) = {

@@ -11,7 +11,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -28,10 +27,11 @@ use crate::limits;
 use crate::peer::link::{Link, Links};
 use crate::peer::passport::Passport;
 use crate::peer::presence::Presence;
+use crate::peer::transfer;
 use crate::peer::wire::{self, WireError};
-use crate::raft::adapter::Export;
+use crate::raft::adapter::{Content, Labelled};
 use crate::raft::config::{Config, Node, Vote};
-use crate::raft::format;
+use crate::raft::labels::Labels;
 
 /// Makes a client for each replica openraft wants to talk to.
 #[derive(Clone)]
@@ -40,6 +40,8 @@ pub struct Network {
     pub links: Arc<Links>,
     /// What this replica shows.
     pub passport: Arc<Passport>,
+    /// The copy of the state that snapshots are sent from.
+    pub labels: Arc<Labels>,
     /// Replies count as signs of life.
     pub presence: Arc<Presence>,
 }
@@ -298,7 +300,7 @@ impl Replies {
 }
 
 impl RaftNetworkV2<Config> for Peer {
-    type SnapshotData = Bytes;
+    type SnapshotData = Content;
 
     async fn append_entries(
         &mut self,
@@ -365,22 +367,12 @@ impl RaftNetworkV2<Config> for Peer {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: Export,
+        snapshot: Labelled,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Config>, StreamingError<Config>> {
-        let head = wire::SnapshotHead {
-            header: Some(self.header()),
-            vote: Some(wire::vote_out(&vote)),
-            last: snapshot.meta.last_log_id.as_ref().map(wire::id_out),
-            membership: format::encode_kept(&snapshot.meta.last_membership),
-            length: snapshot.snapshot.len() as u64,
-        };
-        let mut client = self.link.snapshot.clone();
-        let sending = call(
-            limits::SNAPSHOT_DEADLINE,
-            client.snapshot(chunks(head, snapshot.snapshot)),
-        );
+        let labels = Arc::clone(&self.network.labels);
+        let sending = transfer::send(self.link.snapshot.clone(), self.header(), vote, snapshot, labels);
         let answer = tokio::select! {
             biased;
             closed = cancel => return Err(StreamingError::Closed(closed)),
@@ -405,28 +397,4 @@ impl RaftNetworkV2<Config> for Peer {
     fn backoff(&self) -> Option<Backoff> {
         None
     }
-}
-
-/// A snapshot as a stream of chunks: the head first, a checksum over all data last.
-fn chunks(head: wire::SnapshotHead, export: Bytes) -> impl Stream<Item = wire::SnapshotChunk> + Send {
-    let checksum = crc32c::crc32c(&export);
-    let mut parts = vec![wire::SnapshotChunk {
-        head: Some(head),
-        data: Bytes::new(),
-        checksum: None,
-    }];
-    for start in (0..export.len()).step_by(limits::SNAPSHOT_CHUNK_BYTES) {
-        let data = export.slice(start..export.len().min(start + limits::SNAPSHOT_CHUNK_BYTES));
-        parts.push(wire::SnapshotChunk {
-            head: None,
-            data,
-            checksum: None,
-        });
-    }
-    parts.push(wire::SnapshotChunk {
-        head: None,
-        data: Bytes::new(),
-        checksum: Some(checksum),
-    });
-    stream::iter(parts)
 }

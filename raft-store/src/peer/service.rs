@@ -4,23 +4,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use futures::stream::{self, Stream, StreamExt};
 use openraft::Raft;
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::AppendEntriesRequest;
-use openraft::storage::Snapshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::limits;
 use crate::peer::clock::ClusterClock;
 use crate::peer::passport::Passport;
 use crate::peer::presence::{Presence, StreamGuard};
+use crate::peer::transfer::Incoming;
 use crate::peer::wire::peer_server::{Peer, PeerServer};
 use crate::peer::wire::{self, WireError};
-use crate::raft::adapter::{Adapter, Meta};
+use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
-use crate::raft::format;
 
 /// The tonic service of one replica.
 pub type PeerService = PeerServer<Service>;
@@ -34,6 +32,8 @@ pub struct Service {
     pub passport: Arc<Passport>,
     /// Who was heard.
     pub presence: Arc<Presence>,
+    /// What snapshots arrive in.
+    pub incoming: Arc<Incoming>,
     /// What time to tell.
     pub clock: Arc<ClusterClock>,
 }
@@ -124,65 +124,6 @@ impl Service {
             wall_ms: self.clock.wall(),
         }))
     }
-
-    async fn installed(&self, mut inbound: Streaming<wire::SnapshotChunk>) -> Result<wire::SnapshotReply, Status> {
-        let (head, export) = received(self, &mut inbound).await?;
-        let vote = wire::vote_in(head.vote).map_err(bad)?;
-        if self.presence.is_gone(&vote) {
-            return Err(Status::aborted(
-                "this replica believes the leader gone and is electing another",
-            ));
-        }
-        let last_membership =
-            format::decode_kept(&head.membership).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let meta = Meta {
-            last_log_id: head.last.map(wire::id_in),
-            last_membership,
-        };
-        let snapshot = Snapshot { meta, snapshot: export };
-        let response = self
-            .raft
-            .install_full_snapshot(vote, snapshot)
-            .await
-            .map_err(|fatal| stopped(&fatal))?;
-        Ok(wire::SnapshotReply {
-            vote: Some(wire::vote_out(&response.vote)),
-        })
-    }
-}
-
-/// The chunks of a snapshot put together, its checksum checked.
-async fn received(
-    service: &Service,
-    inbound: &mut Streaming<wire::SnapshotChunk>,
-) -> Result<(wire::SnapshotHead, Bytes), Status> {
-    let missing = || Status::invalid_argument("the snapshot's head is missing");
-    let first = inbound.message().await?.ok_or_else(missing)?;
-    let mut head = first.head.ok_or_else(missing)?;
-    let from = service.caller(head.header.take())?;
-    if head.length > limits::SNAPSHOT_BYTES_MAX {
-        return Err(Status::resource_exhausted(format!(
-            "a snapshot of {} bytes is too large",
-            head.length
-        )));
-    }
-    let mut export = BytesMut::from(first.data);
-    loop {
-        let next = tokio::time::timeout(limits::APPEND_IDLE, inbound.message()).await;
-        let chunk = next.map_err(|_| Status::deadline_exceeded("the snapshot's stream stalled"))??;
-        let chunk = chunk.ok_or_else(|| Status::data_loss("the snapshot ends early"))?;
-        service.presence.heard(from);
-        export.extend_from_slice(&chunk.data);
-        if export.len() as u64 > head.length {
-            return Err(Status::data_loss("the snapshot is longer than announced"));
-        }
-        if let Some(checksum) = chunk.checksum {
-            if export.len() as u64 != head.length || crc32c::crc32c(&export) != checksum {
-                return Err(Status::data_loss("the snapshot does not match its checksum"));
-            }
-            return Ok((head, export.freeze()));
-        }
-    }
 }
 
 fn bad(error: WireError) -> Status {
@@ -268,7 +209,27 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotReply>, Status> {
-        self.installed(request.into_inner()).await.map(Response::new)
+        let mut inbound = request.into_inner();
+        let missing = || Status::invalid_argument("the snapshot's head is missing");
+        let first = tokio::time::timeout(limits::SNAPSHOT_IDLE, inbound.message()).await;
+        let first = first.map_err(|_| missing())??;
+        let mut head = first.and_then(|chunk| chunk.head).ok_or_else(missing)?;
+        let from = self.caller(head.header.take())?;
+        let reply = self.incoming.receive(&self.raft, &self.presence, (from, head), inbound);
+        reply.await.map(Response::new)
+    }
+
+    async fn snapshot_place(
+        &self,
+        request: Request<wire::SnapshotPlaceRequest>,
+    ) -> Result<Response<wire::SnapshotPlaceReply>, Status> {
+        let request = request.into_inner();
+        self.caller(request.header)?;
+        let export = request
+            .export
+            .ok_or_else(|| Status::invalid_argument("export is missing"))?;
+        let from = self.incoming.place(export.into())?;
+        Ok(Response::new(wire::SnapshotPlaceReply { from }))
     }
 
     async fn presence(

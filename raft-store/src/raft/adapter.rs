@@ -2,6 +2,9 @@
 //!
 //! The leader may commit on its followers' disks before its own has synced. If the machine made such an entry durable
 //! and this replica lost it in a crash, the state would be ahead of the log; so the adapter waits.
+//!
+//! A snapshot is labelled with the entry that the log begins behind, and carries the state of a later one: so the
+//! bodies between the two come by the log alone.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +18,27 @@ use tokio::sync::watch;
 
 use crate::body;
 use crate::log::Log;
-use crate::machine::{Applied, Machine, MachineError};
+use crate::machine::{Applied, Export, Machine, MachineError};
 use crate::raft::config::{Config, Entry, KeptMembership, LogId, Node, Outcome, Outcomes, Payload, entry_id, log_id};
 use crate::raft::format;
+use crate::raft::labels::Labels;
+use crate::raft::memberships::Memberships;
+use crate::spool::Parts;
 use crate::types::{EntryId, LogIndex};
 
 /// What a snapshot says about itself.
 pub type Meta = SnapshotMeta<CommittedLeaderIdOf<Config>, u64, Node>;
-/// A snapshot: what it says about itself, and the machine's export.
-pub type Export = Snapshot<CommittedLeaderIdOf<Config>, u64, Node, Bytes>;
+/// A snapshot: its label and membership, and where its content is.
+pub type Labelled = Snapshot<CommittedLeaderIdOf<Config>, u64, Node, Content>;
+
+/// Where the state of a snapshot is.
+#[derive(Clone)]
+pub enum Content {
+    /// At this replica, to be read and sent.
+    View(Arc<dyn Export>),
+    /// Received whole; the lock guards the file's one reader.
+    Received(Arc<Mutex<Parts>>),
+}
 
 /// A [`Machine`] with its outcome type erased: what drives it is compiled once, in this crate.
 pub trait Driven: Send {
@@ -35,10 +50,18 @@ pub trait Driven: Send {
     fn apply_blank(&mut self, id: EntryId) -> Result<(), MachineError>;
     /// See [`Machine::apply_membership`].
     fn apply_membership(&mut self, id: EntryId, membership: Bytes) -> Result<(), MachineError>;
-    /// See [`Machine::export`].
-    fn export(&mut self) -> Result<Bytes, MachineError>;
-    /// See [`Machine::install`].
-    fn install(&mut self, applied: Applied, export: Bytes) -> Result<(), MachineError>;
+    /// See [`Machine::view`].
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError>;
+    /// See [`Machine::install_begin`].
+    fn install_begin(&mut self) -> Result<(), MachineError>;
+    /// See [`Machine::install_part`].
+    fn install_part(&mut self, part: Bytes) -> Result<(), MachineError>;
+    /// See [`Machine::install_finish`].
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError>;
+    /// See [`Machine::is_whole`].
+    fn is_whole(&self) -> bool;
+    /// See [`Machine::released`].
+    fn released(&self) -> watch::Receiver<LogIndex>;
 }
 
 impl<M: Machine> Driven for M {
@@ -72,12 +95,28 @@ impl<M: Machine> Driven for M {
         Machine::apply_membership(self, id, membership)
     }
 
-    fn export(&mut self) -> Result<Bytes, MachineError> {
-        Machine::export(self)
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
+        Machine::view(self)
     }
 
-    fn install(&mut self, applied: Applied, export: Bytes) -> Result<(), MachineError> {
-        Machine::install(self, applied, export)
+    fn install_begin(&mut self) -> Result<(), MachineError> {
+        Machine::install_begin(self)
+    }
+
+    fn install_part(&mut self, part: Bytes) -> Result<(), MachineError> {
+        Machine::install_part(self, part)
+    }
+
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError> {
+        Machine::install_finish(self, label)
+    }
+
+    fn is_whole(&self) -> bool {
+        Machine::is_whole(self)
+    }
+
+    fn released(&self) -> watch::Receiver<LogIndex> {
+        Machine::released(self)
     }
 }
 
@@ -85,44 +124,47 @@ impl<M: Machine> Driven for M {
 pub struct Adapter {
     /// The one owner is the core's worker task; the lock only makes the adapter `Sync` and is never contended.
     machine: Mutex<Box<dyn Driven>>,
-    membership: KeptMembership,
+    memberships: Memberships,
     applied: Option<EntryId>,
     /// Waits here until an entry is durable; absent only where there is no log (openraft's storage suite).
     log: Option<Log>,
     durable: Option<watch::Receiver<LogIndex>>,
     progress: watch::Sender<Option<EntryId>>,
-    snapshot: Arc<Mutex<Option<Export>>>,
+    labels: Arc<Labels>,
 }
 
-/// Hands out one export, made when the builder was made.
+/// Hands out one snapshot, labelled when the builder was made.
 pub struct Builder {
-    export: Option<io::Result<Export>>,
-    snapshot: Arc<Mutex<Option<Export>>>,
+    labelled: Option<io::Result<Labelled>>,
 }
 
 impl Adapter {
-    /// Drives `machine`; entries wait until `log` has them durable. The receiver follows what is applied.
+    /// Drives `machine`; entries wait until `log` has them durable. The receiver follows what is applied. Without a log
+    /// snapshots are labelled with what is applied.
     pub fn new(
         machine: Box<dyn Driven>,
         log: Option<Log>,
+        labels: Arc<Labels>,
     ) -> Result<(Adapter, watch::Receiver<Option<EntryId>>), format::FormatError> {
-        let (applied, membership) = match machine.applied() {
-            Some(applied) => (Some(applied.id), format::decode_kept(&applied.membership)?),
-            None => (None, KeptMembership::default()),
+        let (applied, memberships) = match machine.applied() {
+            Some(applied) => (Some(applied.id), Memberships::decode(&applied.membership)?),
+            None => (None, Memberships::default()),
         };
+        if let Some(purged) = log.as_ref().and_then(|log| log.state().purged) {
+            labels.set_current(purged);
+        }
         let (progress, receiver) = watch::channel(applied);
         let durable = log.as_ref().map(Log::durable);
         let machine = Mutex::new(machine);
-        let snapshot = Arc::new(Mutex::new(None));
         Ok((
             Adapter {
                 machine,
-                membership,
+                memberships,
                 applied,
                 log,
                 durable,
                 progress,
-                snapshot,
+                labels,
             },
             receiver,
         ))
@@ -162,8 +204,11 @@ impl Adapter {
                 self.machine().apply(id, &commands)
             }
             Payload::Membership(members) => {
-                self.membership = KeptMembership::new(Some(log_id(id)), members);
-                let bytes = format::encode_kept(&self.membership);
+                if let Some(current) = self.labels.current() {
+                    self.memberships.forget_below(current.index);
+                }
+                self.memberships.push(KeptMembership::new(Some(log_id(id)), members));
+                let bytes = self.memberships.encode();
                 self.machine()
                     .apply_membership(id, bytes)
                     .map(|()| Outcomes(Vec::new()))
@@ -172,22 +217,71 @@ impl Adapter {
         outcomes.map_err(io::Error::other)
     }
 
-    fn export(&mut self) -> io::Result<Export> {
-        let meta = Meta {
-            last_log_id: self.applied.map(log_id),
-            last_membership: self.membership.clone(),
+    /// The entry that the next snapshot is labelled with.
+    fn next_label(&self) -> Option<EntryId> {
+        let Some(log) = &self.log else {
+            return self.applied;
         };
-        let export = self.machine().export().map_err(io::Error::other)?;
-        Ok(Snapshot { meta, snapshot: export })
+        let wanted = self.labels.wanted()?.min(self.applied?.index);
+        log.id(wanted)
+    }
+
+    fn labelled(&mut self, label: EntryId) -> io::Result<Labelled> {
+        let membership = match self.log {
+            Some(_) => self.memberships.as_of(label.index),
+            None => Some(self.memberships.newest()),
+        };
+        let last_membership =
+            membership.ok_or_else(|| io::Error::other(format!("the membership as of entry {label} is forgotten")))?;
+        let meta = Meta {
+            last_log_id: Some(log_id(label)),
+            last_membership,
+        };
+        let view = match self.labels.view(label) {
+            Some(view) => view,
+            None => {
+                let view = self.machine().view().map_err(io::Error::other)?;
+                self.labels.keep_view(&view);
+                view
+            }
+        };
+        Ok(Snapshot {
+            meta,
+            snapshot: Content::View(view),
+        })
+    }
+
+    /// Gives the machine the parts of an export. Other work of the runtime goes on in between.
+    async fn install(&mut self, content: Content) -> io::Result<()> {
+        self.machine().install_begin().map_err(io::Error::other)?;
+        let mut from = Some(Bytes::new());
+        loop {
+            let part = match &content {
+                Content::Received(parts) => parts.lock().unwrap_or_else(PoisonError::into_inner).next()?,
+                Content::View(view) => match from.take() {
+                    Some(place) => {
+                        let part = view
+                            .read(&place, crate::limits::SNAPSHOT_PART_BYTES)
+                            .map_err(io::Error::other)?;
+                        from = part.next;
+                        Some(part.bytes)
+                    }
+                    None => None,
+                },
+            };
+            let Some(part) = part else { return Ok(()) };
+            self.machine().install_part(part).map_err(io::Error::other)?;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
 impl RaftStateMachine<Config> for Adapter {
-    type SnapshotData = Bytes;
+    type SnapshotData = Content;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, KeptMembership), io::Error> {
-        Ok((self.applied.map(log_id), self.membership.clone()))
+        Ok((self.applied.map(log_id), self.memberships.newest()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -209,52 +303,56 @@ impl RaftStateMachine<Config> for Adapter {
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        Some(self.get_snapshot_builder().await)
+        let label = self.next_label()?;
+        let labelled = self.labelled(label);
+        if labelled.is_ok() {
+            self.labels.set_current(label);
+        }
+        Some(Builder {
+            labelled: Some(labelled),
+        })
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
-            export: Some(self.export()),
-            snapshot: Arc::clone(&self.snapshot),
-        }
+        let nothing = || Builder {
+            labelled: Some(Err(io::Error::other("there is nothing to label a snapshot with"))),
+        };
+        self.try_create_snapshot_builder(true).await.unwrap_or_else(nothing)
     }
 
-    async fn install_snapshot(&mut self, meta: &Meta, export: Bytes) -> Result<(), io::Error> {
+    async fn install_snapshot(&mut self, meta: &Meta, content: Content) -> Result<(), io::Error> {
         let Some(id) = meta.last_log_id.as_ref().map(entry_id) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a snapshot of nothing"));
         };
-        let applied = Applied {
+        tracing::info!(label = %id, "installing a snapshot");
+        let memberships = Memberships::one(meta.last_membership.clone());
+        self.install(content).await?;
+        let label = Applied {
             id,
-            membership: format::encode_kept(&meta.last_membership),
+            membership: memberships.encode(),
         };
-        self.machine()
-            .install(applied, export.clone())
-            .map_err(io::Error::other)?;
+        self.machine().install_finish(label).map_err(io::Error::other)?;
         self.applied = Some(id);
-        self.membership = meta.last_membership.clone();
-        let kept = Snapshot {
-            meta: meta.clone(),
-            snapshot: export,
-        };
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        self.memberships = memberships;
+        self.labels.installed(id);
         self.progress.send_replace(Some(id));
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<Export>, io::Error> {
-        Ok(self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    async fn get_current_snapshot(&mut self) -> Result<Option<Labelled>, io::Error> {
+        match self.labels.current() {
+            Some(label) if self.applied.is_some() => self.labelled(label).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
 impl RaftSnapshotBuilder<Config> for Builder {
-    type SnapshotData = Bytes;
+    type SnapshotData = Content;
 
-    async fn build_snapshot(&mut self) -> Result<Export, io::Error> {
-        let export = self
-            .export
+    async fn build_snapshot(&mut self) -> Result<Labelled, io::Error> {
+        self.labelled
             .take()
-            .unwrap_or_else(|| Err(io::Error::other("a builder builds once")))?;
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(export.clone());
-        Ok(export)
+            .unwrap_or_else(|| Err(io::Error::other("a builder builds once")))
     }
 }

@@ -10,6 +10,9 @@
 //!
 //! kept         members with the id of their entry:
 //! membership   version 1: u8 | present: u8 | zero: u16 | term: u64 | index: u64 | members | crc32c of all before: u32
+//!
+//! kept         version 1: u8 | zero: u8 | count: u16 | count x (length: u32 | kept membership)
+//! memberships  | crc32c of all before: u32
 //! ```
 //!
 //! Voters and nodes are in ascending order of their ids, so equal memberships have equal bytes.
@@ -25,6 +28,7 @@ const VOTE_VERSION: u8 = 1;
 const VOTE_BYTES: usize = 24;
 const MEMBERS_VERSION: u8 = 1;
 const KEPT_VERSION: u8 = 1;
+const HISTORY_VERSION: u8 = 1;
 
 /// Why bytes are not a vote or membership.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +128,36 @@ pub fn decode_kept(bytes: &[u8]) -> Result<KeptMembership, FormatError> {
     Ok(KeptMembership::new(present.then(|| log_id(id)), members))
 }
 
+/// Memberships in the order of their entries as bytes.
+pub fn encode_history(history: &[KeptMembership]) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(HISTORY_VERSION);
+    out.put_u8(0);
+    out.put_u16_le(count(history.len()));
+    for kept in history {
+        let bytes = encode_kept(kept);
+        out.put_u32_le(u32::try_from(bytes.len()).expect("bounded by limits::MEMBERS_MAX"));
+        out.put_slice(&bytes);
+    }
+    seal(out)
+}
+
+/// Memberships from their bytes; no bytes are no membership yet.
+pub fn decode_history(bytes: &[u8]) -> Result<Vec<KeptMembership>, FormatError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut input = unseal(bytes, "kept memberships")?;
+    input.version(HISTORY_VERSION)?;
+    input.u8()?;
+    let mut history = Vec::new();
+    for _ in 0..input.u16()? {
+        history.push(decode_kept(input.bytes()?)?);
+    }
+    input.end()?;
+    Ok(history)
+}
+
 fn put_members(out: &mut BytesMut, members: &Members) {
     let configs = members.get_joint_config();
     out.put_u8(MEMBERS_VERSION);
@@ -146,9 +180,9 @@ fn put_members(out: &mut BytesMut, members: &Members) {
     }
 }
 
-/// Members and the lengths of addresses are bounded long before 65,536 (see `limits`).
+/// Members, memberships kept and the lengths of addresses are bounded long before 65,536 (see `limits`).
 fn count(length: usize) -> u16 {
-    u16::try_from(length).expect("bounded by limits::MEMBERS_MAX and limits::ADDRESS_BYTES_MAX")
+    u16::try_from(length).expect("bounded by limits")
 }
 
 fn seal(mut out: BytesMut) -> Bytes {
@@ -190,6 +224,13 @@ impl<'a> Input<'a> {
 
     fn u64(&mut self) -> Result<u64, FormatError> {
         Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], FormatError> {
+        let length = u32::from_le_bytes(self.take()?) as usize;
+        let head = self.rest.get(..length).ok_or(FormatError::Short(self.what))?;
+        self.rest = &self.rest[length..];
+        Ok(head)
     }
 
     fn version(&mut self, known: u8) -> Result<(), FormatError> {
@@ -324,6 +365,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
             let _ = decode_members(&bytes);
             let _ = decode_kept(&bytes);
+            let _ = decode_history(&bytes);
             let _ = decode_vote(&bytes);
         }
     }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::disk::{Disk, FaultyDisk, RealDisk};
 use crate::log::{Log, LogOptions};
-use crate::machine::{Applied, Machine, MachineError};
+use crate::machine::{Applied, Export, ExportPart, Machine, MachineError};
 use crate::options::Durability;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
 use crate::raft::store::Store;
-use crate::types::EntryId;
+use crate::types::{EntryId, LogIndex};
 
 /// Keeps how far it came; the suite proposes no commands.
 #[derive(Default)]
@@ -24,6 +25,22 @@ impl Cursor {
     fn step(&mut self, id: EntryId) {
         let membership = self.0.take().map(|applied| applied.membership).unwrap_or_default();
         self.0 = Some(Applied { id, membership });
+    }
+}
+
+/// A copy of nothing.
+struct Nothing(EntryId);
+
+impl Export for Nothing {
+    fn id(&self) -> EntryId {
+        self.0
+    }
+
+    fn read(&self, _from: &[u8], _bytes_max: usize) -> Result<ExportPart, MachineError> {
+        Ok(ExportPart {
+            bytes: Bytes::from_static(b"cursor"),
+            next: None,
+        })
     }
 }
 
@@ -49,13 +66,30 @@ impl Machine for Cursor {
         Ok(())
     }
 
-    fn export(&mut self) -> Result<Bytes, MachineError> {
-        Ok(Bytes::from_static(b"cursor"))
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
+        let applied = self.0.as_ref().ok_or_else(|| MachineError::new("nothing is applied"))?;
+        Ok(Arc::new(Nothing(applied.id)))
     }
 
-    fn install(&mut self, applied: Applied, _export: Bytes) -> Result<(), MachineError> {
-        self.0 = Some(applied);
+    fn install_begin(&mut self) -> Result<(), MachineError> {
         Ok(())
+    }
+
+    fn install_part(&mut self, _part: Bytes) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError> {
+        self.0 = Some(label);
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    fn released(&self) -> watch::Receiver<LogIndex> {
+        watch::channel(LogIndex(0)).1
     }
 }
 
@@ -87,7 +121,7 @@ async fn store(disk: Arc<dyn Disk>, folder: Option<tempfile::TempDir>) -> (Open,
         _folder: folder,
     };
     // The suite applies entries it never appended, so nothing waits for the log here.
-    let (adapter, _) = Adapter::new(Box::new(Cursor::default()), None).expect("no membership yet");
+    let (adapter, _) = Adapter::new(Box::new(Cursor::default()), None, Arc::default()).expect("no membership yet");
     (open, Store::new(log, Durability::FsyncQuorum), adapter)
 }
 

@@ -14,32 +14,60 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use ledgermq_raft_store::disk::FaultyDisk;
 use ledgermq_raft_store::{
-    Applied, Connect, Durability, EntryId, Handle, Machine, MachineError, Options, PeerStream, ProposeError, Proposed,
-    ReplicaId, Seams, State, Timings, open,
+    Applied, Connect, Durability, EntryId, Export, ExportPart, Handle, LogIndex, Machine, MachineError, Options,
+    PeerStream, ProposeError, Proposed, ReplicaId, Seams, State, Timings, open,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::server::Connected;
 
-/// Remembers every command with its entry and slot.
-#[derive(Default)]
+/// What a machine remembers.
+#[derive(Clone, Default)]
+pub struct Remembered {
+    pub applied: Option<Applied>,
+    /// An installed export is of this entry: what comes up to it changes nothing.
+    covered: Option<EntryId>,
+    /// An installation has begun and not ended.
+    half: bool,
+    /// Every command with its entry and slot.
+    pub commands: Vec<(EntryId, u32, Bytes)>,
+}
+
+/// Remembers every command. What is flushed outlives a crash.
+#[derive(Clone, Default)]
 pub struct Memory {
-    applied: Option<Applied>,
-    pub commands: Arc<Mutex<Vec<(EntryId, u32, Bytes)>>>,
+    live: Arc<Mutex<Remembered>>,
+    durable: Arc<Mutex<Remembered>>,
+    released: Arc<watch::Sender<LogIndex>>,
 }
 
 impl Memory {
-    fn step(&mut self, id: EntryId) {
-        if let Some(applied) = &self.applied {
+    pub fn live(&self) -> std::sync::MutexGuard<'_, Remembered> {
+        self.live.lock().expect("no panic")
+    }
+
+    /// Makes what is remembered durable, and lets go of the entries up to `upto`.
+    pub fn release(&self, upto: LogIndex) {
+        *self.durable.lock().expect("no panic") = self.live().clone();
+        self.released.send_replace(upto);
+    }
+
+    fn crash(&self) {
+        *self.live() = self.durable.lock().expect("no panic").clone();
+    }
+
+    fn step(&self, id: EntryId) {
+        let mut live = self.live();
+        if let Some(applied) = &live.applied {
             assert_eq!(id.index, applied.id.index.next(), "entries come in order, each once");
         }
-        let membership = self
+        let membership = live
             .applied
             .take()
             .map(|applied| applied.membership)
             .unwrap_or_default();
-        self.applied = Some(Applied { id, membership });
+        live.applied = Some(Applied { id, membership });
     }
 }
 
@@ -47,14 +75,18 @@ impl Machine for Memory {
     type Outcome = u64;
 
     fn applied(&self) -> Option<Applied> {
-        self.applied.clone()
+        self.live().applied.clone()
     }
 
     fn apply(&mut self, id: EntryId, commands: &[(u32, Bytes)]) -> Result<Vec<u64>, MachineError> {
         self.step(id);
-        let mut all = self.commands.lock().expect("no panic");
-        let first = all.len() as u64;
-        all.extend(commands.iter().map(|(slot, bytes)| (id, *slot, bytes.clone())));
+        let mut live = self.live();
+        if live.covered.is_some_and(|covered| id.index <= covered.index) {
+            return Ok(vec![0; commands.len()]);
+        }
+        let first = live.commands.len() as u64;
+        live.commands
+            .extend(commands.iter().map(|(slot, bytes)| (id, *slot, bytes.clone())));
         Ok((first..first + commands.len() as u64).collect())
     }
 
@@ -65,32 +97,87 @@ impl Machine for Memory {
 
     fn apply_membership(&mut self, id: EntryId, membership: Bytes) -> Result<(), MachineError> {
         self.step(id);
-        self.applied = Some(Applied { id, membership });
+        self.live().applied = Some(Applied { id, membership });
         Ok(())
     }
 
-    fn export(&mut self) -> Result<Bytes, MachineError> {
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
+        let live = self.live();
+        let applied = live
+            .applied
+            .as_ref()
+            .ok_or_else(|| MachineError::new("nothing is applied"))?;
+        Ok(Arc::new(Copy {
+            id: applied.id,
+            commands: live.commands.clone(),
+        }))
+    }
+
+    fn install_begin(&mut self) -> Result<(), MachineError> {
+        *self.live() = Remembered {
+            half: true,
+            ..Remembered::default()
+        };
+        *self.durable.lock().expect("no panic") = self.live().clone();
+        Ok(())
+    }
+
+    fn install_part(&mut self, mut part: Bytes) -> Result<(), MachineError> {
+        let mut live = self.live();
+        live.covered = Some(EntryId::new(part.get_u64_le(), part.get_u64_le()));
+        while part.has_remaining() {
+            let id = EntryId::new(part.get_u64_le(), part.get_u64_le());
+            let (slot, length) = (part.get_u32_le(), part.get_u32_le() as usize);
+            live.commands.push((id, slot, part.split_to(length)));
+        }
+        Ok(())
+    }
+
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError> {
+        let mut live = self.live();
+        (live.applied, live.half) = (Some(label), false);
+        *self.durable.lock().expect("no panic") = live.clone();
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.live().half
+    }
+
+    fn released(&self) -> watch::Receiver<LogIndex> {
+        self.released.subscribe()
+    }
+}
+
+/// All commands as of one entry; the place of a part is the number of its first command.
+struct Copy {
+    id: EntryId,
+    commands: Vec<(EntryId, u32, Bytes)>,
+}
+
+impl Export for Copy {
+    fn id(&self) -> EntryId {
+        self.id
+    }
+
+    fn read(&self, from: &[u8], bytes_max: usize) -> Result<ExportPart, MachineError> {
+        let mut at = from.try_into().map_or(0, u32::from_le_bytes) as usize;
         let mut out = BytesMut::new();
-        for (id, slot, bytes) in self.commands.lock().expect("no panic").iter() {
+        out.put_u64_le(self.id.term.get());
+        out.put_u64_le(self.id.index.get());
+        while let Some((id, slot, bytes)) = self.commands.get(at).filter(|_| out.len() < bytes_max) {
             out.put_u64_le(id.term.get());
             out.put_u64_le(id.index.get());
             out.put_u32_le(*slot);
             out.put_u32_le(bytes.len() as u32);
             out.put_slice(bytes);
+            at += 1;
         }
-        Ok(out.freeze())
-    }
-
-    fn install(&mut self, applied: Applied, mut export: Bytes) -> Result<(), MachineError> {
-        let mut all = self.commands.lock().expect("no panic");
-        all.clear();
-        while export.has_remaining() {
-            let id = EntryId::new(export.get_u64_le(), export.get_u64_le());
-            let (slot, length) = (export.get_u32_le(), export.get_u32_le() as usize);
-            all.push((id, slot, export.split_to(length)));
-        }
-        self.applied = Some(applied);
-        Ok(())
+        let next = (at < self.commands.len()).then(|| Bytes::copy_from_slice(&(at as u32).to_le_bytes()));
+        Ok(ExportPart {
+            bytes: out.freeze(),
+            next,
+        })
     }
 }
 
@@ -258,6 +345,7 @@ impl Connect for Plug {
 pub struct Replica {
     pub id: u64,
     pub disk: FaultyDisk,
+    pub machine: Memory,
     pub running: Option<Running>,
     boots: u64,
 }
@@ -265,7 +353,6 @@ pub struct Replica {
 /// A running replica.
 pub struct Running {
     pub handle: Handle<Memory>,
-    pub commands: Arc<Mutex<Vec<(EntryId, u32, Bytes)>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -285,6 +372,7 @@ impl Group {
         let replica = |id| Replica {
             id,
             disk: FaultyDisk::new(seed * 100 + id),
+            machine: Memory::default(),
             running: None,
             boots: 0,
         };
@@ -321,8 +409,7 @@ impl Group {
             wall_clock: Arc::new(|| 1_700_000_000_000),
             seed: seed * 10_000 + id * 100 + replica.boots,
         };
-        let machine = Memory::default();
-        let commands = Arc::clone(&machine.commands);
+        let machine = replica.machine.clone();
         let mut accepted = self.wires.listen(&address(id));
         let (handle, driver) = open(options, seams, machine).await.expect("opens");
         let service = handle.peer_service();
@@ -335,11 +422,7 @@ impl Group {
             let _ = server.add_service(service).serve_with_incoming(incoming).await;
         };
         let tasks = vec![tokio::spawn(driver.writer.run()), tokio::spawn(serve)];
-        replica.running = Some(Running {
-            handle,
-            commands,
-            tasks,
-        });
+        replica.running = Some(Running { handle, tasks });
     }
 
     /// Starts all and makes them a broker group.
@@ -365,6 +448,7 @@ impl Group {
         let _ = tokio::time::timeout(Duration::from_secs(5), running.handle.shutdown()).await;
         drop(running.handle);
         replica.disk.crash();
+        replica.machine.crash();
     }
 
     pub fn handle(&self, id: u64) -> &Handle<Memory> {
@@ -425,7 +509,8 @@ impl Group {
         let all: Vec<_> = self
             .replicas
             .values()
-            .filter_map(|r| Some(r.running.as_ref()?.commands.lock().expect("no panic").clone()))
+            .filter(|replica| replica.running.is_some())
+            .map(|replica| replica.machine.live().commands.clone())
             .collect();
         for other in &all {
             assert_eq!(other, &all[0], "all replicas applied the same");
