@@ -12,7 +12,7 @@
 //! * Only the newest segment is written to; one that is followed by another is durable to its end.
 //! * After the first failed write or sync nothing is written any more.
 //!
-//! Modules, each importing only those before it: limits, format, slots, histogram, index, shared, reading, scan,
+//! Modules, each importing only those before it: limits, format, slots, histogram, index, reading, sidecar, scan, shared,
 //! segment, writer with cutting, recovery.
 
 mod cutting;
@@ -25,6 +25,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod shared;
+mod sidecar;
 mod slots;
 mod writer;
 
@@ -271,6 +272,7 @@ impl Log {
             match located {
                 Located::Absent => return Ok(Vec::new()),
                 Located::Here(frames) => return Ok(frames),
+                Located::Unindexed(segment) => self.shared.load(segment)?,
                 Located::There(span, truncations) => match reading::read_span(&span) {
                     Ok(frames) => return Ok(frames),
                     // The place was zeroed meanwhile: look where the entry is now.

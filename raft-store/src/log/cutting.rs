@@ -11,13 +11,15 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::disk::Disk;
-use crate::log::format::{Cut, FrameHeader, Marks, segment_name};
+use crate::disk::{Disk, DiskFile};
+use crate::log::format::{Cut, FrameHeader, Marks, SegmentHeader, segment_name};
 use crate::log::reading::read_header;
-use crate::log::segment::zero_from;
+use crate::log::segment::{Segment, zero_from};
+use crate::log::sidecar::{Place, Sidecar, read_positions, sidecar_name};
 use crate::log::writer::{Store, Writer};
-use crate::types::{EntryId, LogIndex};
+use crate::types::{EntryId, LogIndex, Term};
 
 fn refused(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, reason)
@@ -25,9 +27,14 @@ fn refused(reason: String) -> io::Error {
 
 /// Deletes segments, in the order given.
 pub fn delete_segments(disk: &dyn Disk, dir: &Path, segments: &[u64]) -> io::Result<()> {
-    segments
-        .iter()
-        .try_for_each(|segment| disk.remove(&dir.join(segment_name(*segment))))
+    for segment in segments {
+        let sidecar = dir.join(sidecar_name(*segment));
+        if disk.exists(&sidecar)? {
+            disk.remove(&sidecar)?;
+        }
+        disk.remove(&dir.join(segment_name(*segment)))?;
+    }
+    Ok(())
 }
 
 impl Store {
@@ -46,12 +53,20 @@ impl Store {
     }
 }
 
+/// What stays of a segment that is cut.
+struct Kept {
+    header: SegmentHeader,
+    checksum: u32,
+    place: Place,
+    file: Arc<dyn DiskFile>,
+}
+
 impl Writer {
     /// Drops the entries behind `last`. `InvalidInput` when that reaches into what was purged.
     pub(super) async fn truncate_after(&mut self, last: Option<LogIndex>) -> io::Result<()> {
         self.settle().await?;
         let shared = self.shared();
-        let (end, place) = {
+        let found = {
             let index = shared.index();
             let end = last.map_or(LogIndex(0), LogIndex::next);
             let end = if index.purged().is_none() {
@@ -65,25 +80,15 @@ impl Writer {
             if end >= index.end() {
                 return Ok(());
             }
-            let place = index
-                .place(end)
-                .map(|(segment, position)| (segment.segment, segment.first, position, segment.file.clone()));
-            (end, place)
+            index.segment_of(end).map(|segment| (end, segment.segment))
         };
-        let Some((segment, first, position, file)) = place else {
-            return Err(io::Error::other(format!("entry {end} has no place in the log")));
+        let Some((end, segment)) = found else {
+            return Err(io::Error::other("an entry has no place in the log"));
         };
-        let whole = first == end;
-        // The header of the first entry to go knows the checksum before it.
-        let chain = match FrameHeader::decode(&read_header(&file, u64::from(position))?) {
-            Ok((header, _)) if header.id.index == end => header.previous,
-            _ => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("entry {end} is damaged"),
-                ));
-            }
-        };
+        shared.load(segment)?;
+        let kept = self.kept(end, segment)?;
+        let whole = kept.header.first == end;
+        let position = kept.place.end;
         let cut = match whole {
             true => Cut {
                 segment: segment - 1,
@@ -102,21 +107,12 @@ impl Writer {
             .await?;
         let dropped = shared.index().truncate(end);
         self.store.delete(&dropped).await?;
-        let active = self.store.segment.take();
+        (self.store.segment, self.store.sidecar) = (None, None);
         self.store.unsealed = !whole;
         if !whole {
-            zero_from(&file, cut.position)?;
-            file.sync().await?;
-            let mut kept = match active {
-                Some(active) if active.number == segment => active,
-                _ => {
-                    let generation = shared.index().newest_segment().map_or(0, |newest| newest.generation);
-                    let place = (segment, generation);
-                    super::segment::Segment::resume(place, file, cut.position, chain, self.store.segment_bytes)?
-                }
-            };
-            kept.cut(position, chain);
-            self.store.segment = Some(kept);
+            zero_from(&kept.file, cut.position)?;
+            kept.file.sync().await?;
+            self.resume(kept, end)?;
         }
         let durable = shared.index().state().durable;
         shared.announce_durable(durable);
@@ -126,6 +122,64 @@ impl Writer {
                 ..self.store.marked
             })
             .await
+    }
+
+    /// What stays of a segment whose entries from `end` on go; its positions are in memory.
+    fn kept(&self, end: LogIndex, segment: u64) -> io::Result<Kept> {
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("entry {end} is damaged"));
+        let shared = self.shared();
+        let index = shared.index();
+        let found = index.segment(segment).ok_or_else(damaged)?;
+        let positions = found.positions.as_ref().ok_or_else(damaged)?;
+        let at = end.since(found.first) as usize;
+        let cut = *positions.get(at).ok_or_else(damaged)?;
+        let (header, checksum) = SegmentHeader::decode(&read_header(&found.file, 0)?).map_err(|_| damaged())?;
+        // From the entry before on, over the seals behind it.
+        let mut place = Place::start(&header, checksum);
+        if let Some(before) = at.checked_sub(1) {
+            place.end = positions[before];
+            place.term = index.id_below(end.get()).map_or(Term(0), |id| id.term);
+        }
+        while place.end < cut {
+            let (frame, checksum) =
+                FrameHeader::decode(&read_header(&found.file, place.end.into())?).map_err(|_| damaged())?;
+            (place.last_frame, place.chain) = (place.end, checksum);
+            place.end += frame.frame_bytes() as u32;
+        }
+        // The header of the first entry to go knows the checksum before it.
+        match FrameHeader::decode(&read_header(&found.file, cut.into())?) {
+            Ok((frame, _)) if frame.id.index == end && (frame.previous, cut) == (place.chain, place.end) => {}
+            _ => return Err(damaged()),
+        }
+        place.next = end;
+        Ok(Kept {
+            header,
+            checksum,
+            place,
+            file: found.file.clone(),
+        })
+    }
+
+    /// Makes what stays of a segment the newest one.
+    fn resume(&mut self, kept: Kept, end: LogIndex) -> io::Result<()> {
+        let store = &mut self.store;
+        let begins = (&kept.header, kept.checksum);
+        let known = read_positions(store.disk.as_ref(), &store.dir, begins, &kept.file)?;
+        let mut sidecar = Sidecar::resume(store.disk.as_ref(), &store.dir, &kept.header, &known)?;
+        let index = self.shared.index();
+        let noted = known.place.next.since(kept.header.first) as usize;
+        let positions = index.newest_segment().and_then(|newest| newest.positions.as_ref());
+        let positions = positions
+            .and_then(|positions| positions.get(noted..))
+            .unwrap_or_default();
+        sidecar.note(
+            positions,
+            index.terms_from(known.place.next).take_while(|start| start.index < end),
+        );
+        let of = (kept.header.segment, kept.header.generation);
+        store.segment = Some(Segment::resume(of, kept.file, kept.place, store.segment_bytes)?);
+        store.sidecar = Some(sidecar);
+        Ok(())
     }
 
     /// Forgets the entries up to `upto`. When the log does not hold that very entry, or nothing behind it, it starts
@@ -173,7 +227,7 @@ impl Writer {
             })
             .await?;
         let dropped = shared.index().restart_after(upto);
-        self.store.segment = None;
+        (self.store.segment, self.store.sidecar) = (None, None);
         self.store.unsealed = false;
         self.store.delete(&dropped).await?;
         let durable = shared.index().state().durable;

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::disk::DiskFile;
+use crate::log::limits::WARM_SEGMENTS_MAX;
 use crate::log::{Frame, LogState};
 use crate::types::{EntryId, LogIndex, Term};
 
@@ -24,8 +25,11 @@ pub struct SegmentIndex {
     pub generation: u32,
     /// Index of its first entry.
     pub first: LogIndex,
-    /// Position of each entry's frame.
-    pub positions: Vec<u32>,
+    /// Number of its entries.
+    pub entries: u64,
+    /// Position of each entry's frame; `None` while they are not in memory, which they always are for the newest segment
+    /// that is being written.
+    pub positions: Option<Vec<u32>>,
     /// Position behind its last durable frame.
     pub end: u32,
     /// The file; stays readable for whoever holds it when the segment is deleted.
@@ -58,6 +62,8 @@ pub enum Located {
     Here(Vec<Frame>),
     /// On disk. The number changes when a truncation makes the place invalid.
     There(Span, u64),
+    /// On disk, in this segment, whose positions are not in memory.
+    Unindexed(u64),
 }
 
 /// The index of the whole log.
@@ -77,6 +83,15 @@ pub struct Index {
     tail_bytes: usize,
     tail_bytes_max: usize,
     truncations: u64,
+    /// Segments whose positions are in memory, besides the newest; the one used least recently first.
+    warm: VecDeque<u64>,
+}
+
+impl SegmentIndex {
+    /// Index behind its last entry.
+    fn end_index(&self) -> u64 {
+        self.first.get() + self.entries
+    }
 }
 
 impl Index {
@@ -195,16 +210,59 @@ impl Index {
                 .back()
                 .is_none_or(|before| before.segment < segment.segment)
         );
+        if let Some(before) = self.segments.back().map(|before| before.segment) {
+            self.warmed(before);
+        }
         self.segments.push_back(segment);
+    }
+
+    /// The positions of a segment are in memory and used: those used least recently go when there are too many.
+    fn warmed(&mut self, segment: u64) {
+        self.warm.retain(|warm| *warm != segment);
+        self.warm.push_back(segment);
+        while self.warm.len() > WARM_SEGMENTS_MAX
+            && let Some(cold) = self.warm.pop_front()
+        {
+            let newest = self.segments.back().map(|newest| newest.segment);
+            let found = self.segments.iter_mut().find(|found| found.segment == cold);
+            if let Some(found) = found.filter(|found| Some(found.segment) != newest) {
+                found.positions = None;
+            }
+        }
+    }
+
+    /// A segment, by its number.
+    pub fn segment(&self, number: u64) -> Option<&SegmentIndex> {
+        self.segments.iter().find(|segment| segment.segment == number)
+    }
+
+    /// The positions of a segment were read. They are of use only if nothing was cut off since they were asked for.
+    pub fn load(&mut self, number: u64, positions: Vec<u32>) {
+        let found = self.segments.iter_mut().find(|segment| segment.segment == number);
+        if let Some(segment) = found
+            && segment.positions.is_none()
+            && segment.entries == positions.len() as u64
+        {
+            segment.positions = Some(positions);
+            self.warmed(number);
+        }
+    }
+
+    /// First entry of each term among the entries from an index on.
+    pub fn terms_from(&self, from: LogIndex) -> impl Iterator<Item = EntryId> {
+        let at = self.terms.partition_point(|start| start.index < from);
+        self.terms.range(at..).copied()
     }
 
     /// The newest segment got these frames and is durable up to `end`, so entries below `durable_end` are.
     pub fn settle(&mut self, positions: &[u32], end: u32, durable_end: u64) {
         assert!(durable_end >= self.durable_end && durable_end <= self.end);
         if let Some(segment) = self.segments.back_mut() {
-            segment.positions.extend_from_slice(positions);
+            let known = segment.positions.as_mut().expect("kept for the newest segment");
+            known.extend_from_slice(positions);
+            segment.entries = known.len() as u64;
             segment.end = end;
-            assert_eq!(segment.first.get() + segment.positions.len() as u64, durable_end);
+            assert_eq!(segment.end_index(), durable_end);
         }
         self.durable_end = durable_end;
         while self.tail_bytes > self.tail_bytes_max
@@ -235,13 +293,19 @@ impl Index {
             return Located::Absent;
         };
         let at = from.since(segment.first) as usize;
-        let Some(start) = segment.positions.get(at).copied() else {
+        let Some(positions) = &segment.positions else {
+            return match from.get() < segment.end_index() {
+                true => Located::Unindexed(segment.segment),
+                false => Located::Absent,
+            };
+        };
+        let Some(start) = positions.get(at).copied() else {
             return Located::Absent;
         };
         let count_max = (to.min(tail_first) - from.get()) as usize;
-        let end_of = |entry: usize| segment.positions.get(entry + 1).copied().unwrap_or(segment.end);
+        let end_of = |entry: usize| positions.get(entry + 1).copied().unwrap_or(segment.end);
         let mut count = 1;
-        while count < count_max.min(segment.positions.len() - at)
+        while count < count_max.min(positions.len() - at)
             && (end_of(at + count) - start) as usize <= bytes_max.min(span_bytes_max)
         {
             count += 1;
@@ -287,11 +351,11 @@ impl Index {
         self.segments.front()
     }
 
-    /// Segment and position of an entry whose frame was settled.
-    pub fn place(&self, index: LogIndex) -> Option<(&SegmentIndex, u32)> {
+    /// The segment of an entry whose frame was settled.
+    pub fn segment_of(&self, index: LogIndex) -> Option<&SegmentIndex> {
         let after = self.segments.partition_point(|segment| segment.first <= index);
         let segment = self.segments.get(after.checked_sub(1)?)?;
-        Some((segment, *segment.positions.get(index.since(segment.first) as usize)?))
+        (index.get() < segment.end_index()).then_some(segment)
     }
 
     /// Drops the entries from `end` on, all of them durable, and the segments that held nothing else; answers the
@@ -319,12 +383,15 @@ impl Index {
             dropped.push(segment.segment);
         }
         if let Some(segment) = self.segments.back_mut() {
-            let kept = end.since(segment.first) as usize;
-            if let Some(position) = segment.positions.get(kept).copied() {
-                segment.end = position;
-                segment.positions.truncate(kept);
+            let kept = end.since(segment.first);
+            if kept < segment.entries {
+                let positions = segment.positions.as_mut().expect("loaded before");
+                segment.end = positions[kept as usize];
+                positions.truncate(kept as usize);
+                segment.entries = kept;
             }
         }
+        self.warm.retain(|warm| !dropped.contains(warm));
         dropped
     }
 

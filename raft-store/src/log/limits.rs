@@ -18,6 +18,12 @@ pub const BATCH_BYTES: usize = 32 << 20;
 pub const EXTEND_BYTES: u64 = 16 << 20;
 /// One read from disk takes at most so many bytes, unless a single entry is larger.
 pub const READ_SPAN_BYTES: usize = 4 << 20;
+/// A segment's sidecar gets a block after so many durable bytes: opening a log reads no more than this of it.
+pub const SIDECAR_EVERY_BYTES: u32 = 8 << 20;
+/// Largest block of a sidecar: the positions of the smallest frames of a batch.
+pub const SIDECAR_BLOCK_BYTES_MAX: usize = 64 << 20;
+/// Segments besides the newest whose positions stay in memory.
+pub const WARM_SEGMENTS_MAX: usize = 4;
 /// Zeros are written in pieces of this size.
 pub const ZERO_PIECE_BYTES: usize = 256 << 10;
 /// After so long without a write, a seal tells recovery what is durable.

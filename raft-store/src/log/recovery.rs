@@ -24,6 +24,7 @@ use crate::log::reading::read_header;
 use crate::log::scan::{Depth, Evidence, Scan, evidence, has_bytes_from, scan};
 use crate::log::segment::{Segment, zero_from};
 use crate::log::shared::{Committed, Shared};
+use crate::log::sidecar::{Place, Sidecar, read_positions, read_summary, segment_of_sidecar};
 use crate::log::slots::Slots;
 use crate::log::writer::{Store, Writer};
 use crate::log::{Corruption, LogOptions, OpenLogError};
@@ -73,17 +74,20 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
     }
     let found = find_segments(disk.as_ref(), dir, marked.purged).await?;
     let next_segment = found.back().map_or(1, |found| found.header.segment + 1);
-    let (index, segment, unsealed) = recover(disk.as_ref(), &options, marked.purged, found).await?;
+    let (index, newest, unsealed) = recover(disk.as_ref(), &options, marked.purged, found).await?;
     disk.sync_dir(dir).await?;
     let committed = Committed {
         slots: committed,
         id: kept_committed,
     };
-    let shared = Arc::new(Shared::new(index, kept_vote, committed));
+    let shared = Shared::new(disk.clone(), options.dir.clone(), index, kept_vote, committed);
+    let shared = Arc::new(shared);
+    let (segment, sidecar) = newest.unzip();
     let store = Store {
         disk,
         segment_bytes: options.segment_bytes,
         segment,
+        sidecar,
         next_segment,
         vote,
         marks,
@@ -173,7 +177,13 @@ async fn find_segments(disk: &dyn Disk, dir: &Path, purged: Option<EntryId>) -> 
         .is_some_and(|next: &Found| next.header.first.get() <= first_wanted)
         && let Some(dropped) = found.pop_front()
     {
-        disk.remove(&dir.join(segment_name(dropped.header.segment)))?;
+        delete_segments(disk, dir, &[dropped.header.segment])?;
+    }
+    let kept = |segment| found.iter().any(|found: &Found| found.header.segment == segment);
+    for name in disk.list(dir)? {
+        if segment_of_sidecar(&name).is_some_and(|segment| !kept(segment)) {
+            disk.remove(&dir.join(name))?;
+        }
     }
     if let Some(first) = found.front() {
         let has_start = first.header.start && purged.is_none();
@@ -192,36 +202,49 @@ async fn recover(
     options: &LogOptions,
     purged: Option<EntryId>,
     mut found: VecDeque<Found>,
-) -> Result<(Index, Option<Segment>, bool), OpenLogError> {
+) -> Result<(Index, Option<(Segment, Sidecar)>, bool), OpenLogError> {
     let (mut segments, mut terms, mut last) = (VecDeque::new(), Vec::new(), None);
     let mut newest = None;
+    let dir = options.dir.as_path();
     while let Some(Found { header, checksum, file }) = found.pop_front() {
-        let name = segment_name(header.segment);
-        let depth = if found.is_empty() {
-            Depth::Bodies
-        } else {
-            Depth::Headers
+        let after = found.front().map(|after| after.header.first);
+        let summary = match after {
+            Some(after) => read_summary(disk, dir, (&header, &file))?.filter(|known| known.place.next == after),
+            None => None,
         };
-        let mut scanned = scan(&file, (&header, checksum), last, depth)?;
-        let next = header.first.plus(scanned.positions.len() as u64);
-        match found.front() {
-            Some(after) if after.header.first != next => {
-                return Err(corrupt(&name, u64::from(scanned.end), Some(next), scanned.stop));
+        if let Some(mut known) = summary {
+            begin_terms(&mut terms, &known.terms, &header);
+            last = last_at(&known.place, &header, last);
+            terms.append(&mut known.terms);
+            segments.push_back(indexed(&header, &file, known.place, None));
+            continue;
+        }
+        let mut known = read_positions(disk, dir, (&header, checksum), &file)?;
+        let depth = if after.is_none() { Depth::Bodies } else { Depth::Headers };
+        let before = last_at(&known.place, &header, last);
+        let mut scanned = scan(&file, &header, known.place, before, depth)?;
+        let name = segment_name(header.segment);
+        let next = scanned.place.next;
+        match after {
+            Some(after) if after != next => {
+                return Err(corrupt(&name, scanned.place.end.into(), Some(next), scanned.stop));
             }
             Some(_) => {}
             None => mend(&name, &file, &header, &scanned, next).await?,
         }
         last = scanned.last;
-        terms.append(&mut scanned.terms);
-        segments.push_back(SegmentIndex {
-            segment: header.segment,
-            generation: header.generation,
-            first: header.first,
-            positions: std::mem::take(&mut scanned.positions),
-            end: scanned.end,
-            file: file.clone(),
-        });
-        newest = Some((header, file, scanned));
+        let mut sidecar = Sidecar::resume(disk, dir, &header, &known)?;
+        sidecar.note(&scanned.positions, scanned.terms.iter().copied());
+        known.positions.append(&mut scanned.positions);
+        known.terms.append(&mut scanned.terms);
+        begin_terms(&mut terms, &known.terms, &header);
+        terms.append(&mut known.terms);
+        segments.push_back(indexed(&header, &file, scanned.place, Some(known.positions)));
+        if after.is_some() {
+            sidecar.finish(scanned.place)?;
+        } else {
+            newest = Some((header, file, scanned, sidecar));
+        }
     }
     let end = last.map_or(LogIndex(0), |last| last.index.next());
     // Everything was purged, yet the deletion did not survive.
@@ -233,18 +256,50 @@ async fn recover(
     }
     let first = segments.front().map_or(LogIndex(0), |segment| segment.first);
     let index = Index::new(purged, segments, terms, end.max(first), options.tail_cache_bytes);
-    let Some((header, file, scanned)) = newest else {
+    let Some((header, file, scanned, sidecar)) = newest else {
         return Ok((index, None, false));
     };
-    let place = (header.segment, header.generation);
-    let segment = Segment::resume(
-        place,
-        file,
-        u64::from(scanned.end),
-        scanned.chain,
-        options.segment_bytes,
-    )?;
-    Ok((index, Some(segment), !scanned.sealed))
+    let of = (header.segment, header.generation);
+    let segment = Segment::resume(of, file, scanned.place, options.segment_bytes)?;
+    Ok((index, Some((segment, sidecar)), !scanned.sealed))
+}
+
+/// The oldest segment may begin in the middle of a term, whose first entry is gone.
+fn begin_terms(terms: &mut Vec<EntryId>, of_segment: &[EntryId], header: &SegmentHeader) {
+    if terms.is_empty() && of_segment.first().is_none_or(|start| start.index > header.first) {
+        terms.push(EntryId {
+            term: header.term_before,
+            index: header.first,
+        });
+    }
+}
+
+/// The entry before a place in a segment; `last` is the one before the segment.
+fn last_at(place: &Place, header: &SegmentHeader, last: Option<EntryId>) -> Option<EntryId> {
+    match place.next > header.first {
+        true => place.next.previous().map(|index| EntryId {
+            term: place.term,
+            index,
+        }),
+        false => last,
+    }
+}
+
+fn indexed(
+    header: &SegmentHeader,
+    file: &Arc<dyn DiskFile>,
+    place: Place,
+    positions: Option<Vec<u32>>,
+) -> SegmentIndex {
+    SegmentIndex {
+        segment: header.segment,
+        generation: header.generation,
+        first: header.first,
+        entries: place.next.since(header.first),
+        positions,
+        end: place.end,
+        file: file.clone(),
+    }
 }
 
 /// Judges what lies behind the last good frame of the newest segment, and makes the frames durable.
@@ -255,9 +310,10 @@ async fn mend(
     scanned: &Scan,
     next: LogIndex,
 ) -> Result<(), OpenLogError> {
-    let found: Evidence = evidence(file, header, scanned.end)?;
-    let position = u64::from(scanned.end);
-    if found.condemns(next, scanned.end) {
+    let end = scanned.place.end;
+    let found: Evidence = evidence(file, header, end)?;
+    let position = u64::from(end);
+    if found.condemns(next, end) {
         return Err(corrupt(name, position, Some(next), scanned.stop.clone()));
     }
     if let Some(version) = found.version {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::disk::DiskFile;
 use crate::log::format::{
-    ALIGNMENT, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader,
-    StoredKind,
+    ALIGNMENT, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HeaderError, SegmentHeader, StoredKind,
 };
 use crate::log::limits::BODY_BYTES_MAX;
+use crate::log::sidecar::Place;
 use crate::types::{EntryId, LogIndex};
 
 /// Whether bodies are checked as well as headers.
@@ -23,16 +23,14 @@ pub enum Depth {
 
 /// A chain of frames, up to the first place where it does not go on.
 pub struct Scan {
-    /// Position of each entry.
+    /// Position of each entry from where the scan began.
     pub positions: Vec<u32>,
     /// First entry of each term that begins here.
     pub terms: Vec<EntryId>,
     /// Id of the last entry.
     pub last: Option<EntryId>,
-    /// Position behind the last frame.
-    pub end: u32,
-    /// Checksum of the last header.
-    pub chain: u32,
+    /// Where it ends.
+    pub place: Place,
     /// The last frame is a seal, or there is none.
     pub sealed: bool,
     /// Bytes below this position are durable for sure, as the frames say.
@@ -108,10 +106,12 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Follows the chain of a segment whose header is intact. `last` is the entry before it.
+/// Follows the chain of a segment whose header is intact, from a place that is known to be durable. `last` is the entry
+/// before that place.
 pub fn scan(
     file: &Arc<dyn DiskFile>,
-    (segment, checksum): (&SegmentHeader, u32),
+    segment: &SegmentHeader,
+    from: Place,
     last: Option<EntryId>,
     depth: Depth,
 ) -> io::Result<Scan> {
@@ -120,15 +120,14 @@ pub fn scan(
         positions: Vec::new(),
         terms: Vec::new(),
         last,
-        end: SEGMENT_HEADER_BYTES as u32,
-        chain: checksum,
-        sealed: true,
-        durable_position: 0,
+        place: from,
+        sealed: from.last_frame == 0,
+        durable_position: if from.last_frame == 0 { 0 } else { from.end },
         stop: String::new(),
     };
-    let mut next = segment.first;
     loop {
-        let position = u64::from(scan.end);
+        let Place { end, chain, next, .. } = scan.place;
+        let position = u64::from(end);
         let (header, checksum) = match window.header(position)? {
             Ok(found) => found,
             Err(error) => {
@@ -138,7 +137,7 @@ pub fn scan(
         };
         let is_entry = header.kind != StoredKind::Seal;
         let follows =
-            (header.segment, header.generation, header.previous) == (segment.segment, segment.generation, scan.chain);
+            (header.segment, header.generation, header.previous) == (segment.segment, segment.generation, chain);
         let in_order = header.id.index == next && scan.last.is_none_or(|last| last.term <= header.id.term);
         if !follows || (is_entry && !in_order) || header.body_len as usize > BODY_BYTES_MAX {
             scan.stop = "the frame does not continue the chain".to_owned();
@@ -156,14 +155,18 @@ pub fn scan(
             if scan.last.is_none_or(|last| last.term < header.id.term) || scan.positions.is_empty() && last.is_none() {
                 scan.terms.push(header.id);
             }
-            scan.positions.push(scan.end);
+            scan.positions.push(end);
             scan.last = Some(header.id);
-            next = next.next();
         }
         scan.sealed = !is_entry;
         scan.durable_position = scan.durable_position.max(header.durable_position);
-        scan.chain = checksum;
-        scan.end += header.frame_bytes() as u32;
+        scan.place = Place {
+            end: end + header.frame_bytes() as u32,
+            last_frame: end,
+            chain: checksum,
+            next: if is_entry { next.next() } else { next },
+            term: scan.last.map_or(segment.term_before, |last| last.term),
+        };
     }
 }
 

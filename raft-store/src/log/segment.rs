@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::log::format::{self, FrameHeader, SEGMENT_HEADER_BYTES, SegmentHeader, StoredKind};
 use crate::log::limits::{BUFFER_BYTES, DIRECT_BYTES, EXTEND_BYTES, ZERO_PIECE_BYTES};
+use crate::log::sidecar::Place;
 use crate::types::EntryId;
 
 /// The newest segment, open for appending.
@@ -25,23 +26,20 @@ pub struct Segment {
     synced: u64,
     /// Bytes below are in the file.
     written: u64,
-    /// Bytes below are taken.
-    end: u64,
+    /// Where the next frame goes: bytes below are taken.
+    place: Place,
     /// Length of the file.
     length: u64,
     /// The file grows up to this size in large steps, and beyond only as needed.
     bytes_max: u64,
-    /// Checksum of the newest header.
-    chain: u32,
 }
 
 impl Segment {
-    /// Continues a segment whose bytes up to `end` are durable and zeros from there on.
+    /// Continues a segment whose bytes up to `place` are durable and zeros from there on.
     pub fn resume(
         (number, generation): (u64, u32),
         file: Arc<dyn DiskFile>,
-        end: u64,
-        chain: u32,
+        place: Place,
         bytes_max: u64,
     ) -> io::Result<Segment> {
         let length = file.len()?;
@@ -49,12 +47,11 @@ impl Segment {
             number,
             generation,
             file,
-            synced: end,
-            written: end,
-            end,
+            synced: place.end.into(),
+            written: place.end.into(),
+            place,
             length,
             bytes_max,
-            chain,
         })
     }
 
@@ -65,40 +62,37 @@ impl Segment {
         if file.len()? > 0 {
             file.set_len(0)?;
         }
-        let length = EXTEND_BYTES.min(bytes_max);
-        file.set_len(length)?;
+        file.set_len(EXTEND_BYTES.min(bytes_max))?;
         let (bytes, chain) = header.encode();
         file.write_at(0, &bytes)?;
         file.sync().await?;
         disk.sync_dir(dir).await?;
-        let end = SEGMENT_HEADER_BYTES as u64;
-        let (number, generation) = (header.segment, header.generation);
-        Ok(Segment {
-            number,
-            generation,
+        Segment::resume(
+            (header.segment, header.generation),
             file,
-            synced: end,
-            written: end,
-            end,
-            length,
+            Place::start(&header, chain),
             bytes_max,
-            chain,
-        })
+        )
     }
 
     /// Whether a frame of this size goes here; the first one always does.
     pub fn has_room(&self, frame_bytes: u64) -> bool {
-        self.end == SEGMENT_HEADER_BYTES as u64 || self.end + frame_bytes <= self.bytes_max
+        self.end() == SEGMENT_HEADER_BYTES as u32 || u64::from(self.end()) + frame_bytes <= self.bytes_max
     }
 
     /// Position behind the last frame.
     pub fn end(&self) -> u32 {
-        self.end as u32
+        self.place.end
+    }
+
+    /// Where the next frame goes.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// Whether something is not durable yet.
     pub fn is_dirty(&self) -> bool {
-        self.synced < self.end
+        self.synced < u64::from(self.end())
     }
 
     /// Adds a frame and answers its position. `buffer` holds what is not written yet.
@@ -110,7 +104,7 @@ impl Segment {
         durable_end: u64,
         (body, body_crc): (&Bytes, u32),
     ) -> io::Result<u32> {
-        let position = self.end;
+        let position = self.end();
         let header = FrameHeader {
             kind,
             segment: self.number,
@@ -120,11 +114,16 @@ impl Segment {
             durable_position: self.synced as u32,
             body_len: body.len() as u32,
             body_crc,
-            previous: self.chain,
+            previous: self.place.chain,
         };
         let (bytes, checksum) = header.encode();
-        self.chain = checksum;
-        self.end += header.frame_bytes();
+        self.place = Place {
+            end: position + header.frame_bytes() as u32,
+            last_frame: position,
+            chain: checksum,
+            next: id.index.next(),
+            term: id.term,
+        };
         if buffer.len() + header.frame_bytes() as usize > BUFFER_BYTES {
             self.flush(buffer)?;
         }
@@ -133,12 +132,12 @@ impl Segment {
             self.flush(buffer)?;
             self.write(body)?;
             // The padding stays as it is: zeros.
-            self.written = self.end;
+            self.written = self.end().into();
         } else {
             buffer.extend_from_slice(body);
-            buffer.resize((self.end - self.written) as usize, 0);
+            buffer.resize((u64::from(self.end()) - self.written) as usize, 0);
         }
-        Ok(position as u32)
+        Ok(position)
     }
 
     /// Writes out what was gathered.
@@ -153,7 +152,7 @@ impl Segment {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.written + bytes.len() as u64;
         // The end of the padding counts as well.
-        let needed = end.max(self.end);
+        let needed = end.max(self.end().into());
         if needed > self.length {
             let grown = (needed.next_multiple_of(EXTEND_BYTES)).min(self.bytes_max).max(needed);
             self.file.set_len(grown)?;
@@ -170,13 +169,6 @@ impl Segment {
         self.file.sync().await?;
         self.synced = written;
         Ok(())
-    }
-
-    /// Takes back everything from `end` on; the chain goes on from `chain`. The caller zeroes and syncs.
-    pub fn cut(&mut self, end: u32, chain: u32) {
-        assert!(!self.is_dirty() && u64::from(end) <= self.end);
-        self.end = u64::from(end);
-        (self.synced, self.written, self.chain) = (self.end, self.end, chain);
     }
 }
 

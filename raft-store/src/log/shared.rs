@@ -4,14 +4,20 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::disk::Disk;
 use crate::log::Frame;
+use crate::log::format::{self, SegmentHeader};
 use crate::log::histogram::Histogram;
 use crate::log::index::Index;
+use crate::log::reading::read_header;
+use crate::log::scan::{Depth, scan};
+use crate::log::sidecar::{self, Place};
 use crate::log::slots::Slots;
 use crate::types::{EntryId, LogIndex};
 
@@ -67,6 +73,8 @@ pub struct Committed {
 
 /// State shared between handles and writer.
 pub struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
     index: Mutex<Index>,
     inbox: Mutex<Inbox>,
     vote: Mutex<Option<Bytes>>,
@@ -84,9 +92,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(index: Index, vote: Option<Bytes>, committed: Committed) -> Shared {
+    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, index: Index, vote: Option<Bytes>, committed: Committed) -> Shared {
         let durable = index.state().durable.map_or(LogIndex(0), |id| id.index);
         Shared {
+            disk,
+            dir,
             index: Mutex::new(index),
             inbox: Mutex::default(),
             vote: Mutex::new(vote),
@@ -99,6 +109,44 @@ impl Shared {
 
     pub fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
+    }
+
+    /// Reads the positions of a segment: from its sidecar, or from the segment itself where that is not whole.
+    pub fn load(&self, number: u64) -> io::Result<()> {
+        let (file, last, entries) = {
+            let index = self.index();
+            let Some(segment) = index.segment(number).filter(|segment| segment.positions.is_none()) else {
+                return Ok(());
+            };
+            // A purge may have come into the segment: then nobody knows what was before it.
+            let last = index
+                .id_below(segment.first.get())
+                .filter(|last| last.index < segment.first);
+            (segment.file.clone(), last, segment.entries)
+        };
+        let damaged = |reason: &str| {
+            let text = format!("{}: {reason}; rebuild this replica", format::segment_name(number));
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        };
+        let (header, checksum) =
+            SegmentHeader::decode(&read_header(&file, 0)?).map_err(|error| damaged(&error.to_string()))?;
+        let known = sidecar::read_positions(self.disk.as_ref(), &self.dir, (&header, checksum), &file)?;
+        let mut positions = known.positions;
+        if positions.len() as u64 != entries {
+            let start = Place::start(&header, checksum);
+            let scanned = scan(&file, &header, start, last, Depth::Headers)?;
+            if (scanned.positions.len() as u64) < entries {
+                return Err(damaged(&format!(
+                    "only {} of {entries} entries are intact: {}",
+                    scanned.positions.len(),
+                    scanned.stop
+                )));
+            }
+            positions = scanned.positions;
+            positions.truncate(entries as usize);
+        }
+        self.index().load(number, positions);
+        Ok(())
     }
 
     pub fn vote(&self) -> MutexGuard<'_, Option<Bytes>> {

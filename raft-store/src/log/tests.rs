@@ -90,6 +90,10 @@ fn segment_path(number: u64) -> PathBuf {
     Path::new(DIR).join(super::format::segment_name(number))
 }
 
+fn sidecar_path(segment: u64) -> PathBuf {
+    Path::new(DIR).join(super::sidecar::sidecar_name(segment))
+}
+
 /// Lets the writer work off what it has, and its seal timer pass.
 async fn idle() {
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;

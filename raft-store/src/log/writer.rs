@@ -15,17 +15,18 @@ use crate::disk::Disk;
 use crate::log::Frame;
 use crate::log::format::{self, Marks, SegmentHeader, StoredKind};
 use crate::log::index::SegmentIndex;
-use crate::log::limits::{BATCH_BYTES, BUFFER_BYTES, SEAL_AFTER};
+use crate::log::limits::{BATCH_BYTES, BUFFER_BYTES, SEAL_AFTER, SIDECAR_EVERY_BYTES};
 use crate::log::reading::stored_kind;
 use crate::log::segment::Segment;
 use crate::log::shared::{Done, Op, Reply, Shared, stopped};
+use crate::log::sidecar::Sidecar;
 use crate::log::slots::Slots;
 use crate::types::{LogIndex, Term};
 
 /// The driver of a log. In production it runs on an operating system thread of its own, inside a current-thread tokio
 /// runtime with its timer enabled, since a sync blocks the thread; in the simulation it runs as a task.
 pub struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) store: Store,
     ops: VecDeque<Op>,
     batch: Batch,
@@ -38,6 +39,8 @@ pub(super) struct Store {
     pub dir: PathBuf,
     pub segment_bytes: u64,
     pub segment: Option<Segment>,
+    /// Beside the segment, and there whenever it is.
+    pub sidecar: Option<Sidecar>,
     /// Number of the next segment; never used before.
     pub next_segment: u64,
     pub vote: Slots,
@@ -176,6 +179,9 @@ impl Writer {
     /// Starts a new segment with this entry. The one before is durable to its end before the new one exists.
     async fn roll(&mut self, first: LogIndex) -> io::Result<()> {
         self.sync().await?;
+        if let (Some(sidecar), Some(segment)) = (self.store.sidecar.take(), &self.store.segment) {
+            sidecar.finish(segment.place())?;
+        }
         let before = self.shared.index().id_below(first.get());
         let header = SegmentHeader {
             segment: self.store.next_segment,
@@ -187,11 +193,14 @@ impl Writer {
         let store = &mut self.store;
         store.next_segment += 1;
         let segment = Segment::create(store.disk.as_ref(), &store.dir, header, store.segment_bytes).await?;
+        let begins = (&header, segment.place().chain);
+        store.sidecar = Some(Sidecar::create(store.disk.as_ref(), &store.dir, begins)?);
         self.shared.index().add_segment(SegmentIndex {
             segment: segment.number,
             generation: segment.generation,
             first,
-            positions: Vec::new(),
+            entries: 0,
+            positions: Some(Vec::new()),
             end: segment.end(),
             file: segment.file.clone(),
         });
@@ -203,7 +212,9 @@ impl Writer {
     async fn sync(&mut self) -> io::Result<()> {
         let Store {
             segment: Some(segment),
+            sidecar,
             buffer,
+            segment_bytes,
             ..
         } = &mut self.store
         else {
@@ -220,11 +231,25 @@ impl Writer {
         }
         if !self.batch.positions.is_empty() {
             let mut index = self.shared.index();
+            if let Some(sidecar) = sidecar {
+                let first = self.batch.end - self.batch.positions.len() as u64;
+                sidecar.note(
+                    &self.batch.positions,
+                    index
+                        .terms_from(LogIndex(first))
+                        .take_while(|start| start.index.get() < self.batch.end),
+                );
+            }
             index.settle(&self.batch.positions, segment.end(), self.batch.end);
             let durable = index.state().durable;
             drop(index);
             self.shared.announce_durable(durable);
             self.batch.positions.clear();
+        }
+        if let Some(sidecar) = sidecar
+            && sidecar.behind(segment.end()) >= SIDECAR_EVERY_BYTES.min(*segment_bytes as u32 / 4)
+        {
+            sidecar.write(segment.place())?;
         }
         Ok(())
     }

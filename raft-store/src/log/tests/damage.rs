@@ -38,6 +38,7 @@ async fn a_rotten_bit_below_the_durable_index_is_corruption() {
         let disk = faulty(at);
         stopped_log(&disk, false).await;
         disk.flip_bit(&segment_path(1), at).expect("inside");
+        disk.remove(&sidecar_path(1)).expect("remove");
         let found = corruption(start(&disk).await);
         assert_eq!(found.file, "00000000000000000001.segment");
         let entry = (at - SEGMENT_HEADER_BYTES as u64) / frame_bytes(100);
@@ -47,6 +48,85 @@ async fn a_rotten_bit_below_the_durable_index_is_corruption() {
         );
         assert!(found.to_string().contains("rebuild this replica from its peers"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotten_bit_that_opening_passed_over_is_not_served() {
+    for at in [9, 70] {
+        let disk = faulty(at);
+        stopped_log(&disk, false).await;
+        disk.flip_bit(&segment_path(1), position(0, 100) + at).expect("inside");
+        let log = start(&disk).await.expect("the first frames are not read");
+        let refused = log.read(LogIndex(0), LogIndex(1), 100).expect_err("damaged");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        assert!(refused.to_string().contains("rebuild this replica"), "{refused}");
+        assert_eq!(
+            log.read(LogIndex(7), LogIndex(8), 100).expect("readable"),
+            frames(1, 7..8, 100)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_that_is_gone_rotten_or_of_another_past_is_made_again() {
+    for case in 0..200 {
+        let disk = faulty(case);
+        let log = start(&disk).await.expect("opens");
+        append(&log, frames(1, 0..60, 200)).await.expect("durable");
+        let stale = (case % 4 == 0).then(|| {
+            let file = disk.open(&sidecar_path(1), Open::Read).expect("open");
+            let mut bytes = vec![0; file.len().expect("length") as usize];
+            file.read_at(0, &mut bytes).expect("read");
+            bytes
+        });
+        log.truncate_after(Some(LogIndex(5))).await.expect("cut");
+        append(&log, frames(2, 6..60, 210)).await.expect("durable");
+        disk.kill();
+        drop(log);
+        let mut sidecars = disk.list(Path::new(DIR)).expect("list");
+        sidecars.retain(|name| name.ends_with(".index"));
+        let path = Path::new(DIR).join(&sidecars[case as usize % sidecars.len()]);
+        match stale {
+            Some(bytes) => disk
+                .open(&sidecar_path(1), Open::Write)
+                .expect("open")
+                .write_at(0, &bytes)
+                .expect("write"),
+            None if case % 4 == 1 => disk.remove(&path).expect("remove"),
+            None => {
+                let length = disk.open(&path, Open::Read).expect("open").len().expect("length");
+                disk.flip_bit(&path, case * 7 % length).expect("inside");
+            }
+        }
+        let log = start(&disk).await.expect("opens");
+        let mut expected = frames(1, 0..6, 200);
+        expected.extend(frames(2, 6..60, 210));
+        assert_eq!(read_all(&log).expect("readable"), expected, "case {case}");
+        assert_eq!(
+            log.term_starts(),
+            [EntryId::new(1, 0), EntryId::new(2, 6)],
+            "case {case}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_reads_no_old_segment() {
+    let disk = faulty(9);
+    let log = start(&disk).await.expect("opens");
+    append(&log, frames(1, 0..200, 200)).await.expect("durable");
+    disk.kill();
+    drop(log);
+    let log = start(&disk).await.expect("opens");
+    let (old, all) = {
+        let index = log.shared.index();
+        let cold = |number| index.segment(number).is_some_and(|segment| segment.positions.is_none());
+        let newest = index.newest_segment().expect("some").segment;
+        ((1..newest).filter(|number| cold(*number)).count() as u64, newest - 1)
+    };
+    assert!(all > 8);
+    assert_eq!(old, all, "their positions come when they are asked for");
+    assert_eq!(read_all(&log).expect("readable"), frames(1, 0..200, 200));
 }
 
 #[tokio::test(start_paused = true)]
