@@ -4,7 +4,7 @@
 //! Records, one behind the other, little endian:
 //!
 //! ```text
-//!  0 u32 magic "LMQI"   4 u8 version = 1   5 u8 kind   6 u16 0   8 u32 length of a   12 u32 length of b
+//!  0 u32 magic "LMQE"   4 u8 version = 1   5 u8 kind   6 u16 0   8 u32 length of a   12 u32 length of b
 //! 16 u32 CRC32C of bytes 0..16, a and b   20 a, b
 //!
 //! kind 1 export  the first record: which export this is; a = u64 term, u64 index of the entry it is of
@@ -28,7 +28,7 @@ use crate::machine::ExportPart;
 use crate::types::EntryId;
 
 const FILE: &str = "incoming";
-const MAGIC: [u8; 4] = *b"LMQI";
+const MAGIC: [u8; 4] = *b"LMQE";
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 20;
 

@@ -53,6 +53,7 @@ struct Plan {
     disk: FaultyDisk,
     flushed: Flushed,
     flush_every: u64,
+    keep_entries: u64,
     segment_bytes: u64,
     value_bytes_max: u64,
     board: Board,
@@ -74,11 +75,12 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
     let quiet = Arc::new(AtomicBool::new(false));
     let mut options = seed.stream("options");
     let flush_every = options.pick(&[1, 20, 200]);
+    let keep_entries = options.pick(&[20, 200, 1_000_000]);
     let segment_bytes = options.pick(&[1 << 18, 1 << 20]);
     let value_bytes_max = options.pick(&[16, 1_000, 30_000]);
     trace.tell(
         "options",
-        format!("flush_every={flush_every} segment_bytes={segment_bytes} value_bytes_max={value_bytes_max}"),
+        format!("flush_every={flush_every} keep_entries={keep_entries} segment_bytes={segment_bytes} value_bytes_max={value_bytes_max}"),
     );
     let mut hosts = Vec::new();
     let mut on_crash: Vec<crate::chaos::OnCrash> = Vec::new();
@@ -91,6 +93,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
             disk: disk.clone(),
             flushed,
             flush_every,
+            keep_entries,
             segment_bytes,
             value_bytes_max,
             board: board.clone(),
@@ -170,7 +173,8 @@ async fn replica_host(plan: Plan) -> turmoil::Result {
 
 async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
     let name = replica_name(plan.replica);
-    let machine = Counting::open(plan.replica, plan.flushed.clone(), plan.flush_every, plan.book.clone());
+    let flushing = (plan.flush_every, plan.keep_entries);
+    let machine = Counting::open(plan.replica, plan.flushed.clone(), flushing, plan.book.clone());
     let address = format!("{name}:{PEER_PORT}");
     let options = Options {
         id: ReplicaId(plan.replica as u64 + 1),

@@ -4,14 +4,22 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use ledgermq_raft_store::{Applied, EntryId, Machine, MachineError};
+use ledgermq_raft_store::{Applied, EntryId, Export, ExportPart, LogIndex, Machine, MachineError};
+use tokio::sync::watch;
 
 use super::book::Book;
+
+/// Small, so that an export has several parts.
+const OPERATIONS_PER_PART: usize = 100;
 
 /// The state as of some entry.
 #[derive(Clone, Default)]
 struct Image {
     applied: Option<Applied>,
+    /// An installed export is of this entry: what comes up to it changes nothing.
+    covered: Option<EntryId>,
+    /// An installation has begun and not ended.
+    half: bool,
     operations: Vec<u64>,
 }
 
@@ -26,12 +34,15 @@ pub struct Counting {
     flushed: Flushed,
     unflushed: u64,
     flush_every: u64,
+    keep_entries: u64,
+    released: watch::Sender<LogIndex>,
     book: Book,
 }
 
 impl Counting {
-    /// Opens at what was flushed last. Flushes every `flush_every` entries.
-    pub fn open(replica: usize, flushed: Flushed, flush_every: u64, book: Book) -> Counting {
+    /// Opens at what was flushed last. Flushes every `flush_every` entries, and lets go of all but the newest
+    /// `keep_entries` of what is flushed.
+    pub fn open(replica: usize, flushed: Flushed, (flush_every, keep_entries): (u64, u64), book: Book) -> Counting {
         let state = flushed.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Counting {
             replica,
@@ -39,6 +50,8 @@ impl Counting {
             flushed,
             unflushed: 0,
             flush_every,
+            keep_entries,
+            released: watch::Sender::new(LogIndex(0)),
             book,
         }
     }
@@ -61,9 +74,20 @@ impl Counting {
         Ok(())
     }
 
+    /// An entry without operations.
+    fn empty(&self, id: EntryId) {
+        if self.state.covered.is_none_or(|covered| id.index > covered.index) {
+            self.book.applied(self.replica, id, (&[], self.state.operations.len()));
+        }
+    }
+
     fn flush(&mut self) {
         self.unflushed = 0;
         *self.flushed.0.lock().unwrap_or_else(PoisonError::into_inner) = self.state.clone();
+        if let Some(applied) = &self.state.applied {
+            let upto = applied.id.index.get().saturating_sub(self.keep_entries);
+            self.released.send_replace(LogIndex(upto));
+        }
     }
 }
 
@@ -75,6 +99,10 @@ impl Machine for Counting {
     }
 
     fn apply(&mut self, id: EntryId, commands: &[(u32, Bytes)]) -> Result<Vec<u64>, MachineError> {
+        if self.state.covered.is_some_and(|covered| id.index <= covered.index) {
+            self.advance(id, None)?;
+            return Ok(vec![0; commands.len()]);
+        }
         let mut outcomes = Vec::with_capacity(commands.len());
         let mut operations = Vec::with_capacity(commands.len());
         for (_, command) in commands {
@@ -86,43 +114,84 @@ impl Machine for Counting {
             self.state.operations.push(operation);
             operations.push(operation);
         }
-        self.book.applied(self.replica, id, &operations);
+        let total = self.state.operations.len();
+        self.book.applied(self.replica, id, (&operations, total));
         self.advance(id, None)?;
         Ok(outcomes)
     }
 
     fn apply_blank(&mut self, id: EntryId) -> Result<(), MachineError> {
-        self.book.applied(self.replica, id, &[]);
+        self.empty(id);
         self.advance(id, None)
     }
 
     fn apply_membership(&mut self, id: EntryId, membership: Bytes) -> Result<(), MachineError> {
-        self.book.applied(self.replica, id, &[]);
+        self.empty(id);
         self.advance(id, Some(membership))
     }
 
-    fn export(&mut self) -> Result<Bytes, MachineError> {
-        Ok(self
-            .state
-            .operations
-            .iter()
-            .flat_map(|operation| operation.to_le_bytes())
-            .collect::<Vec<u8>>()
-            .into())
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
+        let applied = self.state.applied.as_ref();
+        let id = applied.ok_or_else(|| MachineError::new("nothing is applied"))?.id;
+        Ok(Arc::new(Copied {
+            id,
+            operations: self.state.operations.clone(),
+        }))
     }
 
-    fn install(&mut self, applied: Applied, export: Bytes) -> Result<(), MachineError> {
-        let operations = export
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|bytes| u64::from_le_bytes(*bytes))
-            .collect();
+    fn install_begin(&mut self) -> Result<(), MachineError> {
         self.state = Image {
-            applied: Some(applied),
-            operations,
+            half: true,
+            ..Image::default()
         };
         self.flush();
         Ok(())
+    }
+
+    fn install_part(&mut self, part: Bytes) -> Result<(), MachineError> {
+        let mut words = part.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let (Some(term), Some(index)) = (words.next(), words.next()) else {
+            return Err(MachineError::new("a part without its entry"));
+        };
+        self.state.covered = Some(EntryId::new(term, index));
+        self.state.operations.extend(words);
+        Ok(())
+    }
+
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError> {
+        (self.state.applied, self.state.half) = (Some(label), false);
+        self.flush();
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.state.half
+    }
+
+    fn released(&self) -> watch::Receiver<LogIndex> {
+        self.released.subscribe()
+    }
+}
+
+/// All operations as of one entry; the place of a part is the number of its first operation.
+struct Copied {
+    id: EntryId,
+    operations: Vec<u64>,
+}
+
+impl Export for Copied {
+    fn id(&self) -> EntryId {
+        self.id
+    }
+
+    fn read(&self, from: &[u8], _bytes_max: usize) -> Result<ExportPart, MachineError> {
+        let from = from.try_into().map_or(0, u64::from_le_bytes) as usize;
+        let upto = self.operations.len().min(from + OPERATIONS_PER_PART);
+        let words = [self.id.term.get(), self.id.index.get()];
+        let words = words.iter().chain(&self.operations[from.min(upto)..upto]);
+        Ok(ExportPart {
+            bytes: words.flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>().into(),
+            next: (upto < self.operations.len()).then(|| Bytes::copy_from_slice(&(upto as u64).to_le_bytes())),
+        })
     }
 }
