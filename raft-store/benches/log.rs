@@ -21,6 +21,7 @@ fn append(criterion: &mut Criterion) {
             dir: folder.path().join("log"),
             segment_bytes: 1 << 30,
             tail_cache_bytes: 32 << 20,
+            seed: 1,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lib ─▶ open, handle, bootstrap ─▶ takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
-//!                          all of them: types, limits, options, status, errors, machine, body, identity
+//!                          all of them: types, limits, options, status, errors, machine, body, identity, draws
 //! ```
 //!
 //! [`open`] answers a [`Handle`], which callers use, and a [`Driver`], whose writer they run. The Raft log is the
@@ -12,6 +12,7 @@
 pub mod body;
 mod bootstrap;
 pub mod disk;
+mod draws;
 pub mod errors;
 mod handle;
 mod identity;

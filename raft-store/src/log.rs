@@ -13,7 +13,7 @@
 //! * After the first failed write or sync nothing is written any more.
 //!
 //! Modules, each importing only those before it: limits, format, slots, histogram, index, reading, sidecar, scan, shared,
-//! segment, writer with cutting, recovery.
+//! segment, sweeper, writer with cutting, recovery.
 
 mod cutting;
 mod format;
@@ -27,6 +27,7 @@ mod segment;
 mod shared;
 mod sidecar;
 mod slots;
+mod sweeper;
 mod writer;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ use crate::disk::Disk;
 use crate::types::{EntryId, LogIndex};
 use index::Located;
 use shared::{Op, Shared, stopped};
+pub use sweeper::Sweeper;
 pub use writer::Writer;
 
 /// What an entry is for.
@@ -78,6 +80,8 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Memory for durable entries that are kept for readers; entries that are not durable yet are kept besides.
     pub tail_cache_bytes: usize,
+    /// Where the random generations of segments come from; should differ at every start.
+    pub seed: u64,
 }
 
 /// The ends of a log.

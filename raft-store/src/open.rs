@@ -9,10 +9,11 @@ use openraft::Raft;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::bootstrap::Bootstrap;
+use crate::draws::Draws;
 use crate::errors::OpenError;
 use crate::handle::{Handle, Parts};
 use crate::identity::{Identity, Keeper};
-use crate::log::{Log, LogOptions, Writer};
+use crate::log::{Log, LogOptions, Sweeper, Writer};
 use crate::machine::{Applied, Machine};
 use crate::options::{Options, Seams};
 use crate::peer::beat;
@@ -26,7 +27,6 @@ use crate::raft::adapter::{Adapter, Driven};
 use crate::raft::labels::Labels;
 use crate::raft::proposer::Proposer;
 use crate::raft::roles;
-use crate::raft::runtime::Draws;
 use crate::raft::settings;
 use crate::raft::store::Store;
 use crate::retention::Retention;
@@ -34,11 +34,14 @@ use crate::spool::Spool;
 use crate::status::Role;
 use crate::takeover::agreement::Takeover;
 
-/// What the caller runs: the log's one writer. In production on an OS thread of its own, in the simulation as a task.
+/// What the caller runs: the log's one writer, and what removes purged segments. In production each on an OS thread of its
+/// own, in the simulation as tasks.
 pub struct Driver {
     /// Runs until the log's handles are gone, or the log has failed. It uses tokio's timers: on a thread of its own it
     /// runs inside a current-thread runtime of its own, or in `Handle::block_on` of another.
     pub writer: Writer,
+    /// Runs until the writer has ended; like the writer inside a runtime with timers.
+    pub sweeper: Sweeper,
 }
 
 impl std::fmt::Debug for Driver {
@@ -77,8 +80,10 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         dir: options.dir.join("log"),
         segment_bytes: options.segment_bytes,
         tail_cache_bytes: options.tail_cache_bytes,
+        seed: draws.draw(),
     };
     let (log, mut writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
+    let sweeper = writer.sweeper().expect("taken once");
     let mut machine = machine;
     let spool = Spool::open(Arc::clone(&seams.disk), &options.dir)?;
     let spool = finish_installation(spool, machine.as_mut(), &log, &mut writer).await?;
@@ -154,7 +159,7 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         births,
         tasks,
     };
-    Ok((parts, Driver { writer }))
+    Ok((parts, Driver { writer, sweeper }))
 }
 
 /// Ends what a crash interrupted: an installation that had begun is done again from what was received, and a log that

@@ -196,6 +196,7 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
     };
     let (handle, driver) = open(options, seams, machine).await?;
     tokio::spawn(driver.writer.run());
+    tokio::spawn(driver.sweeper.run());
     let listener = SimNet.bind(&address).await?;
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_millis(500)))

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::log::format::{Cut, FrameHeader, Marks, SegmentHeader, segment_name};
 use crate::log::reading::read_header;
-use crate::log::segment::{Segment, zero_from};
+use crate::log::segment::{Segment, zero};
 use crate::log::sidecar::{Place, Sidecar, read_positions, sidecar_name};
+use crate::log::sweeper::Retired;
 use crate::log::writer::{Store, Writer};
 use crate::types::{EntryId, LogIndex, Term};
 
@@ -44,6 +45,19 @@ impl Store {
         Ok(())
     }
 
+    /// Hands purged segments to the sweeper, or deletes them where it does not run.
+    async fn retire(&mut self, segments: Vec<Retired>) -> io::Result<()> {
+        if self.sweeper.is_some() {
+            let numbers: Vec<u64> = segments.into_iter().map(|(number, _)| number).collect();
+            return self.delete(&numbers).await;
+        }
+        for retired in segments {
+            // A sweeper that has ended leaves them to the next start.
+            let _ = self.retired.send(retired);
+        }
+        Ok(())
+    }
+
     async fn delete(&mut self, segments: &[u64]) -> io::Result<()> {
         if segments.is_empty() {
             return Ok(());
@@ -58,6 +72,8 @@ struct Kept {
     header: SegmentHeader,
     checksum: u32,
     place: Place,
+    /// Nothing was written from here on.
+    until: u32,
     file: Arc<dyn DiskFile>,
 }
 
@@ -93,10 +109,12 @@ impl Writer {
             true => Cut {
                 segment: segment - 1,
                 position: u64::MAX,
+                until: u64::MAX,
             },
             false => Cut {
                 segment,
                 position: u64::from(position),
+                until: kept.until.into(),
             },
         };
         self.store
@@ -110,7 +128,7 @@ impl Writer {
         (self.store.segment, self.store.sidecar) = (None, None);
         self.store.unsealed = !whole;
         if !whole {
-            zero_from(&kept.file, cut.position)?;
+            zero(&kept.file, cut.position, cut.until)?;
             kept.file.sync().await?;
             self.resume(kept, end)?;
         }
@@ -156,6 +174,7 @@ impl Writer {
             header,
             checksum,
             place,
+            until: found.end,
             file: found.file.clone(),
         })
     }
@@ -214,11 +233,12 @@ impl Writer {
                 })
                 .await?;
             let dropped = shared.index().purge(upto);
-            return self.store.delete(&dropped).await;
+            return self.store.retire(dropped).await;
         }
         let all = oldest.map(|oldest| Cut {
             segment: oldest - 1,
             position: u64::MAX,
+            until: u64::MAX,
         });
         self.store
             .mark(Marks {
@@ -226,7 +246,7 @@ impl Writer {
                 cut: all,
             })
             .await?;
-        let dropped = shared.index().restart_after(upto);
+        let dropped: Vec<u64> = shared.index().restart_after(upto);
         (self.store.segment, self.store.sidecar) = (None, None);
         self.store.unsealed = false;
         self.store.delete(&dropped).await?;

@@ -6,12 +6,12 @@
 //! segment header                           frame header, then the body, then zeros up to a multiple of 8
 //!  0 u32 magic "LMQS"                       0 u32 magic "LMQF"
 //!  4 u8  version = 1                        4 u8  version = 1
-//!  5 u8  flags: 1 = nothing was before      5 u8  kind: 1 blank, 2 commands, 3 membership, 4 seal
+//!  5 u8  flags: 1 = nothing was before,     5 u8  kind: 1 blank, 2 commands, 3 membership, 4 seal
 //!  6 u16 0                                  6 u16 0
 //!  8 u64 segment id                         8 u64 segment id
 //! 16 u64 index of its first entry          16 u64 term      (of a seal: of the entry before it)
 //! 24 u64 term of the entry before          24 u64 index     (of a seal: of the entry before it)
-//! 32 u32 generation                        32 u64 durable end: entries below this index are durable here
+//! 32 u32 generation: drawn for each use     32 u64 durable end: entries below this index are durable here
 //! 36 24 bytes 0                            40 u32 durable position: bytes of this file below it are durable
 //! 60 u32 checksum                          44 u32 generation of the segment
 //!                                          48 u32 length of the body, 0 allowed
@@ -53,6 +53,7 @@ pub const FRAME_MAGIC: [u8; 4] = *b"LMQF";
 const SLOT_MAGIC: [u8; 4] = *b"LMQV";
 const VERSION: u8 = 1;
 const FLAG_START: u8 = 1;
+const FLAG_RECYCLED: u8 = 2;
 const CHECKSUM_AT: usize = 60;
 
 const _: () = assert!(CHECKSUM_AT + 4 == SEGMENT_HEADER_BYTES && CHECKSUM_AT + 4 == FRAME_HEADER_BYTES);
@@ -108,7 +109,7 @@ pub enum HeaderError {
 pub struct SegmentHeader {
     /// Number of the segment; grows along the log.
     pub segment: u64,
-    /// How often the file was recycled.
+    /// Drawn at random for each use of a file, so that nobody can foresee what frames of it look like.
     pub generation: u32,
     /// Index of its first entry.
     pub first: LogIndex,
@@ -116,6 +117,8 @@ pub struct SegmentHeader {
     pub term_before: Term,
     /// The log was empty before this segment.
     pub start: bool,
+    /// The file was another segment before: behind the last frame are old bytes, no zeros.
+    pub recycled: bool,
 }
 
 /// The start of a frame.
@@ -192,7 +195,7 @@ impl SegmentHeader {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         bytes[..4].copy_from_slice(&SEGMENT_MAGIC);
         bytes[4] = VERSION;
-        bytes[5] = if self.start { FLAG_START } else { 0 };
+        bytes[5] = if self.start { FLAG_START } else { 0 } | if self.recycled { FLAG_RECYCLED } else { 0 };
         put_u64(&mut bytes, 8, self.segment);
         put_u64(&mut bytes, 16, self.first.get());
         put_u64(&mut bytes, 24, self.term_before.get());
@@ -210,6 +213,7 @@ impl SegmentHeader {
             first: LogIndex(take_u64(bytes, 16)),
             term_before: Term(take_u64(bytes, 24)),
             start: bytes[5] & FLAG_START != 0,
+            recycled: bytes[5] & FLAG_RECYCLED != 0,
         };
         Ok((header, checksum))
     }
@@ -303,12 +307,14 @@ pub struct Cut {
     pub segment: u64,
     /// This segment loses its bytes from here on; `u64::MAX` when it stays whole.
     pub position: u64,
+    /// Nothing was written to it from here on.
+    pub until: u64,
 }
 
 /// What the file `marks` holds.
 ///
 /// ```text
-///  0 u8 flags: 1 = purged, 2 = cut    1 u64 term    9 u64 index    17 u64 segment    25 u64 position
+///  0 u8 flags: 1 = purged, 2 = cut    1 u64 term    9 u64 index    17 u64 segment    25 u64 position    33 u64 until
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
@@ -318,7 +324,7 @@ pub struct Marks {
     pub cut: Option<Cut>,
 }
 
-const MARKS_BYTES: usize = 33;
+const MARKS_BYTES: usize = 41;
 
 impl Marks {
     /// The value of the slot.
@@ -333,6 +339,7 @@ impl Marks {
             bytes[0] |= 2;
             put_u64(&mut bytes, 17, cut.segment);
             put_u64(&mut bytes, 25, cut.position);
+            put_u64(&mut bytes, 33, cut.until);
         }
         bytes
     }
@@ -346,6 +353,7 @@ impl Marks {
         let cut = Cut {
             segment: take_u64(bytes, 17),
             position: take_u64(bytes, 25),
+            until: take_u64(bytes, 33),
         };
         Some(Marks {
             purged: (bytes[0] & 1 != 0).then_some(purged),
@@ -375,11 +383,35 @@ pub fn segment_name(segment: u64) -> String {
     format!("{segment:020}.segment")
 }
 
-/// Number of the segment whose file has this name.
-pub fn segment_of_name(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".segment")?;
+/// Name of the file of a purged segment that is kept to be written over.
+pub fn spare_name(segment: u64) -> String {
+    format!("{segment:020}.spare")
+}
+
+/// Number of the purged segment whose file of this name is kept to be written over.
+pub fn segment_of_spare(name: &str) -> Option<u64> {
+    number_of_name(name, ".spare")
+}
+
+/// Name of the file of a segment that is being made.
+pub fn unmade_name(segment: u64) -> String {
+    format!("{segment:020}.new")
+}
+
+/// Whether the file of this name was to become a segment.
+pub fn is_unmade_name(name: &str) -> bool {
+    name.ends_with(".new")
+}
+
+fn number_of_name(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
     let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     if all_digits { digits.parse().ok() } else { None }
+}
+
+/// Number of the segment whose file has this name.
+pub fn segment_of_name(name: &str) -> Option<u64> {
+    number_of_name(name, ".segment")
 }
 
 #[cfg(test)]
@@ -419,9 +451,10 @@ mod tests {
         }
 
         #[test]
-        fn segment_round_trip(id: u64, generation: u32, first: u64, term: u64, start: bool, bit in 0..512_usize) {
+        fn segment_round_trip(id: u64, generation: u32, first: u64, term: u64, flags: (bool, bool), bit in 0..512_usize) {
             let (first, term_before) = (LogIndex(first), Term(term));
-            let header = SegmentHeader { segment: id, generation, first, term_before, start };
+            let (start, recycled) = flags;
+            let header = SegmentHeader { segment: id, generation, first, term_before, start, recycled };
             let (mut bytes, checksum) = header.encode();
             prop_assert_eq!(SegmentHeader::decode(&bytes), Ok((header, checksum)));
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -439,9 +472,9 @@ mod tests {
         }
 
         #[test]
-        fn marks_round_trip(purged: Option<(u64, u64)>, cut: Option<(u64, u64)>) {
+        fn marks_round_trip(purged: Option<(u64, u64)>, cut: Option<(u64, u64, u64)>) {
             let purged = purged.map(|(term, index)| EntryId::new(term, index));
-            let marks = Marks { purged, cut: cut.map(|(segment, position)| Cut { segment, position }) };
+            let marks = Marks { purged, cut: cut.map(|(segment, position, until)| Cut { segment, position, until }) };
             prop_assert_eq!(Marks::decode(&marks.encode()), Some(marks));
             prop_assert_eq!(decode_committed(&encode_committed(purged)), purged);
         }

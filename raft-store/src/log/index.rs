@@ -236,6 +236,13 @@ impl Index {
         self.segments.iter().find(|segment| segment.segment == number)
     }
 
+    /// The newest segment is durable up to `end`: a seal was written.
+    pub fn sealed(&mut self, end: u32) {
+        if let Some(segment) = self.segments.back_mut() {
+            segment.end = end;
+        }
+    }
+
     /// The positions of a segment were read. They are of use only if nothing was cut off since they were asked for.
     pub fn load(&mut self, number: u64, positions: Vec<u32>) {
         let found = self.segments.iter_mut().find(|segment| segment.segment == number);
@@ -413,7 +420,7 @@ impl Index {
     }
 
     /// Forgets the entries up to `purged`, which is present; answers the segments that held nothing else, oldest first.
-    pub fn purge(&mut self, purged: EntryId) -> Vec<u64> {
+    pub fn purge(&mut self, purged: EntryId) -> Vec<(u64, Arc<dyn DiskFile>)> {
         self.purged = Some(purged);
         self.first = purged.index.get() + 1;
         self.forget_terms();
@@ -426,7 +433,7 @@ impl Index {
         while self.segments.get(1).is_some_and(|next| next.first.get() <= self.first)
             && let Some(segment) = self.segments.pop_front()
         {
-            dropped.push(segment.segment);
+            dropped.push((segment.segment, segment.file));
         }
         dropped
     }

@@ -24,6 +24,15 @@ pub const SIDECAR_EVERY_BYTES: u32 = 8 << 20;
 pub const SIDECAR_BLOCK_BYTES_MAX: usize = 64 << 20;
 /// Segments besides the newest whose positions stay in memory.
 pub const WARM_SEGMENTS_MAX: usize = 4;
+/// Files of purged segments that are kept to be written over.
+pub const SPARES_MAX: usize = 2;
+/// Between two purged segments that are dealt with, and two looks whether their readers have left.
+pub const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// How long the readers of a purged segment are waited for before its file is removed instead of kept.
+pub const SWEEP_READERS_WAIT: Duration = Duration::from_secs(2);
+/// Bytes that can be written behind what is known to be durable: a batch, the entry that ends it, and a buffer. Nothing
+/// behind that is of the segment's present life.
+pub const WRITE_AHEAD_BYTES_MAX: u64 = (BATCH_BYTES + BODY_BYTES_MAX + 2 * BUFFER_BYTES) as u64;
 /// Zeros are written in pieces of this size.
 pub const ZERO_PIECE_BYTES: usize = 256 << 10;
 /// After so long without a write, a seal tells recovery what is durable.

@@ -8,24 +8,27 @@
 //! kernel then keeps the pages and calls them clean). So everything that the frames themselves do not prove durable is
 //! written again and synced before it counts as durable.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use crate::disk::{Disk, DiskFile, Open};
+use crate::draws::Draws;
 use crate::log::cutting::delete_segments;
-use crate::log::format::{self, HeaderError, Marks, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::log::format::{self, HeaderError, Marks, SegmentHeader, is_unmade_name, segment_name, segment_of_spare};
 use crate::log::index::{Index, SegmentIndex};
-use crate::log::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, ZERO_PIECE_BYTES};
+use crate::log::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SPARES_MAX, WRITE_AHEAD_BYTES_MAX, ZERO_PIECE_BYTES};
 use crate::log::reading::read_header;
-use crate::log::scan::{Depth, Evidence, Scan, evidence, has_bytes_from, scan};
-use crate::log::segment::{Segment, zero_from};
+use crate::log::scan::{Depth, Evidence, Scan, evidence, scan};
+use crate::log::segment::{Segment, zero};
 use crate::log::shared::{Committed, Shared};
 use crate::log::sidecar::{Place, Sidecar, read_positions, read_summary, segment_of_sidecar};
 use crate::log::slots::Slots;
+use crate::log::sweeper::Sweeper;
 use crate::log::writer::{Store, Writer};
 use crate::log::{Corruption, LogOptions, OpenLogError};
 use crate::types::{EntryId, LogIndex};
@@ -73,7 +76,11 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
         marks.replace(&marked.encode()).await?;
     }
     let found = find_segments(disk.as_ref(), dir, marked.purged).await?;
-    let next_segment = found.back().map_or(1, |found| found.header.segment + 1);
+    let spares = find_spares(disk.as_ref(), &options)?;
+    let newest = found.back().map(|found| found.header.segment);
+    let next_segment = newest
+        .max(spares.last_key_value().map(|(number, _)| *number))
+        .map_or(1, |used| used + 1);
     let (index, newest, unsealed) = recover(disk.as_ref(), &options, marked.purged, found).await?;
     disk.sync_dir(dir).await?;
     let committed = Committed {
@@ -83,7 +90,19 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
     let shared = Shared::new(disk.clone(), options.dir.clone(), index, kept_vote, committed);
     let shared = Arc::new(shared);
     let (segment, sidecar) = newest.unzip();
+    let (retired, receiver) = mpsc::unbounded_channel();
+    let sweeper = Sweeper {
+        disk: disk.clone(),
+        dir: options.dir.clone(),
+        segment_bytes: options.segment_bytes,
+        shared: shared.clone(),
+        retired: receiver,
+    };
+    *shared.spares() = spares.into_values().collect();
     let store = Store {
+        draws: Draws::new(options.seed),
+        retired,
+        sweeper: Some(sweeper),
         disk,
         segment_bytes: options.segment_bytes,
         segment,
@@ -145,7 +164,7 @@ async fn finish_cut(disk: &dyn Disk, dir: &Path, marked: &Marks) -> io::Result<(
     let path = dir.join(segment_name(cut.segment));
     if cut.position != u64::MAX && disk.exists(&path)? {
         let file = disk.open(&path, Open::Write)?;
-        zero_from(&file, cut.position)?;
+        zero(&file, cut.position, cut.until)?;
         file.sync().await?;
     }
     disk.sync_dir(dir).await
@@ -161,12 +180,6 @@ async fn find_segments(disk: &dyn Disk, dir: &Path, purged: Option<EntryId>) -> 
         match SegmentHeader::decode(&read_header(&file, 0)?) {
             Ok((header, checksum)) if header.segment == *number => found.push_back(Found { header, checksum, file }),
             Err(HeaderError::Version(version)) => return Err(OpenLogError::Version { file: name, version }),
-            // A segment's header is durable before the first frame is written.
-            Err(_) if Some(number) == numbers.last() && !has_bytes_from(&file, SEGMENT_HEADER_BYTES as u64)? => {
-                tracing::warn!(file = name, "a segment whose creation was interrupted is removed");
-                disk.remove(&path)?;
-                disk.sync_dir(dir).await?;
-            }
             Err(error) => return Err(corrupt(&name, 0, None, error.to_string())),
             Ok(_) => return Err(corrupt(&name, 0, None, "the header is of another segment")),
         }
@@ -194,6 +207,27 @@ async fn find_segments(disk: &dyn Disk, dir: &Path, purged: Option<EntryId>) -> 
         }
     }
     Ok(found)
+}
+
+/// Files that new segments can be written over, by their numbers. What is too small for that, too much, or was never
+/// finished, goes.
+fn find_spares(disk: &dyn Disk, options: &LogOptions) -> io::Result<BTreeMap<u64, String>> {
+    let mut spares = BTreeMap::new();
+    for name in disk.list(&options.dir)? {
+        let path = options.dir.join(&name);
+        let Some(number) = segment_of_spare(&name) else {
+            if is_unmade_name(&name) {
+                disk.remove(&path)?;
+            }
+            continue;
+        };
+        if spares.len() < SPARES_MAX && disk.open(&path, Open::Read)?.len()? >= options.segment_bytes {
+            spares.insert(number, name);
+        } else {
+            disk.remove(&path)?;
+        }
+    }
+    Ok(spares)
 }
 
 /// Scans the segments, mends the end, and builds the index.
@@ -322,9 +356,11 @@ async fn mend(
             version,
         });
     }
-    if found.garbage {
+    if found.frames {
         tracing::warn!(file = name, position, index = %next, reason = scanned.stop, "a torn tail is cut");
-        zero_from(file, position)?;
+    }
+    if found.frames || found.garbage && !header.recycled {
+        zero(file, position, position + WRITE_AHEAD_BYTES_MAX)?;
     }
     rewrite(file, u64::from(scanned.durable_position), position)?;
     Ok(file.sync().await?)

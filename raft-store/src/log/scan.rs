@@ -8,7 +8,7 @@ use crate::disk::DiskFile;
 use crate::log::format::{
     ALIGNMENT, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HeaderError, SegmentHeader, StoredKind,
 };
-use crate::log::limits::BODY_BYTES_MAX;
+use crate::log::limits::{BODY_BYTES_MAX, WRITE_AHEAD_BYTES_MAX};
 use crate::log::sidecar::Place;
 use crate::types::{EntryId, LogIndex};
 
@@ -46,11 +46,16 @@ pub struct Evidence {
     pub durable_end: u64,
     /// Bytes below this position were durable.
     pub durable_position: u32,
+    /// There are frames of the segment's present life.
+    pub frames: bool,
     /// There is something else than zeros.
     pub garbage: bool,
     /// A frame of another format version.
     pub version: Option<u8>,
 }
+
+/// Bytes that are looked through for frames at a time.
+const STRETCH_BYTES: usize = 64 << 10;
 
 /// Reads through a file in large pieces.
 struct Window<'a> {
@@ -170,31 +175,34 @@ pub fn scan(
     }
 }
 
-/// Looks through everything from `start` on for frames of this segment, which are intact by themselves, and collects
-/// what they say is durable.
+/// Looks from `start` on, as far as anything can have been written, for frames of this segment, which are intact by
+/// themselves, and collects what they say is durable.
 ///
 /// Where a frame is found, the search goes on behind its body, so that bytes inside bodies are not taken for frames;
 /// only from a damaged header on are all aligned places looked at.
 pub fn evidence(file: &Arc<dyn DiskFile>, segment: &SegmentHeader, start: u32) -> io::Result<Evidence> {
     let mut window = Window::new(file, 1 << 20);
     let mut evidence = Evidence::default();
-    let length = file.len()?;
+    let length = file.len()?.min(u64::from(start) + WRITE_AHEAD_BYTES_MAX);
     let mut position = u64::from(start);
     while position < length {
-        // A stretch of zeros is passed over at once.
-        let stretch = window.at(position, 4096)?;
-        let zeros = stretch.iter().take_while(|byte| **byte == 0).count();
-        if zeros >= ALIGNMENT || zeros == stretch.len() {
-            position += (zeros / ALIGNMENT * ALIGNMENT).max(ALIGNMENT) as u64;
+        let stretch = window.at(position, STRETCH_BYTES)?;
+        let stretch = &stretch[..stretch.len().min((length - position) as usize)];
+        let places = (0..stretch.len()).step_by(ALIGNMENT);
+        let found = places.into_iter().find(|at| stretch[*at..].starts_with(&FRAME_MAGIC));
+        let passed = found.unwrap_or(stretch.len());
+        evidence.garbage |= stretch[..passed].iter().any(|byte| *byte != 0);
+        position += passed.next_multiple_of(ALIGNMENT) as u64;
+        if found.is_none() {
+            if passed == 0 {
+                break;
+            }
             continue;
         }
         evidence.garbage = true;
-        if !stretch.starts_with(&FRAME_MAGIC) {
-            position += ALIGNMENT as u64;
-            continue;
-        }
         position += match window.header(position)? {
             Ok((header, _)) if (header.segment, header.generation) == (segment.segment, segment.generation) => {
+                evidence.frames = true;
                 evidence.durable_end = evidence.durable_end.max(header.durable_end);
                 evidence.durable_position = evidence.durable_position.max(header.durable_position);
                 header.frame_bytes()
@@ -208,22 +216,6 @@ pub fn evidence(file: &Arc<dyn DiskFile>, segment: &SegmentHeader, start: u32) -
         };
     }
     Ok(evidence)
-}
-
-/// Whether a file holds something else than zeros from `start` on.
-pub fn has_bytes_from(file: &Arc<dyn DiskFile>, start: u64) -> io::Result<bool> {
-    let mut window = Window::new(file, 1 << 20);
-    let mut position = start;
-    loop {
-        let bytes = window.at(position, 1 << 20)?;
-        if bytes.iter().any(|byte| *byte != 0) {
-            return Ok(true);
-        }
-        if bytes.is_empty() {
-            return Ok(false);
-        }
-        position += bytes.len() as u64;
-    }
 }
 
 impl Evidence {

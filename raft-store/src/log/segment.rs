@@ -55,17 +55,29 @@ impl Segment {
         })
     }
 
-    /// Creates the file of a new segment. Its header and its name are durable when this returns, so whatever is found
-    /// behind a damaged header later was written to a segment that existed.
-    pub async fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, bytes_max: u64) -> io::Result<Segment> {
-        let file = disk.open(&dir.join(format::segment_name(header.segment)), Open::Create)?;
-        if file.len()? > 0 {
+    /// Makes the file of a new segment, from a spare if there is one. The header is durable before the file gets the
+    /// segment's name, and the name when this returns.
+    pub async fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        header: SegmentHeader,
+        spare: Option<String>,
+        bytes_max: u64,
+    ) -> io::Result<Segment> {
+        let path = dir.join(format::segment_name(header.segment));
+        let (made, fresh) = match spare {
+            Some(spare) => (dir.join(spare), false),
+            None => (dir.join(format::unmade_name(header.segment)), true),
+        };
+        let file = disk.open(&made, Open::Create)?;
+        if fresh {
             file.set_len(0)?;
+            file.set_len(EXTEND_BYTES.min(bytes_max))?;
         }
-        file.set_len(EXTEND_BYTES.min(bytes_max))?;
         let (bytes, chain) = header.encode();
         file.write_at(0, &bytes)?;
         file.sync().await?;
+        disk.rename(&made, &path)?;
         disk.sync_dir(dir).await?;
         Segment::resume(
             (header.segment, header.generation),
@@ -172,13 +184,14 @@ impl Segment {
     }
 }
 
-/// Overwrites with zeros whatever is not zero from `start` to the end of the file. The caller syncs.
-pub fn zero_from(file: &Arc<dyn DiskFile>, start: u64) -> io::Result<()> {
+/// Overwrites with zeros whatever is not zero from `start` up to `until` or the end of the file. The caller syncs.
+pub fn zero(file: &Arc<dyn DiskFile>, start: u64, until: u64) -> io::Result<()> {
     let zeros = vec![0; ZERO_PIECE_BYTES];
     let mut bytes = vec![0; ZERO_PIECE_BYTES];
     let mut position = start;
     loop {
-        let count = file.read_at(position, &mut bytes)?;
+        let piece = (until.saturating_sub(position)).min(ZERO_PIECE_BYTES as u64) as usize;
+        let count = file.read_at(position, &mut bytes[..piece])?;
         if count == 0 {
             return Ok(());
         }

@@ -79,6 +79,8 @@ pub struct Shared {
     inbox: Mutex<Inbox>,
     vote: Mutex<Option<Bytes>>,
     committed: Mutex<Committed>,
+    /// Names of files that new segments are written over.
+    spares: Mutex<VecDeque<String>>,
     /// Newest durable index; 0 also while there is none.
     pub durable: watch::Sender<LogIndex>,
     /// Wakes the writer.
@@ -101,6 +103,7 @@ impl Shared {
             inbox: Mutex::default(),
             vote: Mutex::new(vote),
             committed: Mutex::new(committed),
+            spares: Mutex::default(),
             durable: watch::Sender::new(durable),
             notify: Notify::new(),
             histogram: Histogram::default(),
@@ -155,6 +158,10 @@ impl Shared {
 
     pub fn committed(&self) -> MutexGuard<'_, Committed> {
         lock(&self.committed)
+    }
+
+    pub fn spares(&self) -> MutexGuard<'_, VecDeque<String>> {
+        lock(&self.spares)
     }
 
     /// Hands an operation to the writer.

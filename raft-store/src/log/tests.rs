@@ -23,6 +23,7 @@ fn options() -> LogOptions {
         dir: PathBuf::from(DIR),
         segment_bytes: 4096,
         tail_cache_bytes: 1 << 10,
+        seed: 1,
     }
 }
 

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::disk::Disk;
+use crate::draws::Draws;
 use crate::log::Frame;
 use crate::log::format::{self, Marks, SegmentHeader, StoredKind};
 use crate::log::index::SegmentIndex;
@@ -21,6 +23,7 @@ use crate::log::segment::Segment;
 use crate::log::shared::{Done, Op, Reply, Shared, stopped};
 use crate::log::sidecar::Sidecar;
 use crate::log::slots::Slots;
+use crate::log::sweeper::{Retired, Sweeper};
 use crate::types::{LogIndex, Term};
 
 /// The driver of a log. In production it runs on an operating system thread of its own, inside a current-thread tokio
@@ -49,6 +52,12 @@ pub(super) struct Store {
     pub buffer: Vec<u8>,
     /// A frame was written after the last seal.
     pub unsealed: bool,
+    /// Where generations come from.
+    pub draws: Draws,
+    /// Where purged segments go.
+    pub retired: mpsc::UnboundedSender<Retired>,
+    /// The other end, until somebody runs it.
+    pub sweeper: Option<Sweeper>,
 }
 
 /// What was written since the last sync.
@@ -71,6 +80,12 @@ impl Writer {
             batch: Batch::default(),
             ended: false,
         }
+    }
+
+    /// What deals with the files of purged segments, to be run beside the writer; there is one. Without it the writer
+    /// deletes them itself.
+    pub fn sweeper(&mut self) -> Option<Sweeper> {
+        self.store.sweeper.take()
     }
 
     /// Writes until all handles of the log are gone, or until the disk fails.
@@ -183,16 +198,18 @@ impl Writer {
             sidecar.finish(segment.place())?;
         }
         let before = self.shared.index().id_below(first.get());
+        let spare = self.shared.spares().pop_front();
         let header = SegmentHeader {
             segment: self.store.next_segment,
-            generation: 0,
+            generation: self.store.draws.draw() as u32,
             first,
             term_before: before.map_or(Term(0), |id| id.term),
             start: before.is_none(),
+            recycled: spare.is_some(),
         };
         let store = &mut self.store;
         store.next_segment += 1;
-        let segment = Segment::create(store.disk.as_ref(), &store.dir, header, store.segment_bytes).await?;
+        let segment = Segment::create(store.disk.as_ref(), &store.dir, header, spare, store.segment_bytes).await?;
         let begins = (&header, segment.place().chain);
         store.sidecar = Some(Sidecar::create(store.disk.as_ref(), &store.dir, begins)?);
         self.shared.index().add_segment(SegmentIndex {
@@ -275,6 +292,7 @@ impl Writer {
             segment.push(buffer, StoredKind::Seal, last, durable_end, (&Bytes::new(), 0))?;
             segment.flush(buffer)?;
             segment.sync().await?;
+            self.shared.index().sealed(segment.end());
         }
         self.store.unsealed = false;
         Ok(())

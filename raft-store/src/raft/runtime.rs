@@ -5,13 +5,14 @@
 //! seeded by the operating system. One type serves production and simulation.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
 use openraft_rt::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 use rand::TryRng;
+
+use crate::draws::Draws;
 
 tokio::task_local! {
     /// State of the current task's stream of draws.
@@ -23,54 +24,12 @@ pub fn seeded<F: Future>(seed: u64, future: F) -> impl Future<Output = F::Output
     STREAM.scope(Cell::new(seed), future)
 }
 
-/// A stream of draws: SplitMix64, one word of state.
-#[derive(Clone, Debug)]
-pub struct Draws {
-    state: u64,
-}
-
-impl Draws {
-    /// The stream of this seed.
-    pub const fn new(seed: u64) -> Draws {
-        Draws { state: seed }
-    }
-
-    /// The next 64 bits.
-    pub const fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
-impl TryRng for Draws {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok((self.draw() >> 32) as u32)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(self.draw())
-    }
-
-    fn try_fill_bytes(&mut self, target: &mut [u8]) -> Result<(), Infallible> {
-        for chunk in target.chunks_mut(8) {
-            let word = self.draw().to_le_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
-        }
-        Ok(())
-    }
-}
-
 /// The next word of this task's stream, or of the operating system outside [`seeded`].
 fn next_seed() -> u64 {
     let inherited = STREAM.try_with(|stream| {
         let mut draws = Draws::new(stream.get());
         let word = draws.draw();
-        stream.set(draws.state);
+        stream.set(draws.place());
         word
     });
     inherited.unwrap_or_else(|_| {

@@ -114,6 +114,7 @@ async fn store(disk: Arc<dyn Disk>, folder: Option<tempfile::TempDir>) -> (Open,
         dir: dir.join("log"),
         segment_bytes: 1 << 20,
         tail_cache_bytes: 1 << 16,
+        seed: 1,
     };
     let (log, writer) = Log::open(disk, options).await.expect("opens");
     let open = Open {

@@ -20,13 +20,13 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use tokio::time::Instant;
 
+use crate::draws::Draws;
 use crate::limits;
 use crate::peer::client::{Network, call};
 use crate::peer::presence::Cause;
 use crate::peer::wire;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, KeptMembership, Vote, entry_id};
-use crate::raft::runtime::Draws;
 use crate::takeover::alarm::{Alarm, Verdict};
 use crate::types::EntryId;
 

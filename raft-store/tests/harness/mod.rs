@@ -421,7 +421,11 @@ impl Group {
                 .http2_keepalive_timeout(Some(Duration::from_millis(1500)));
             let _ = server.add_service(service).serve_with_incoming(incoming).await;
         };
-        let tasks = vec![tokio::spawn(driver.writer.run()), tokio::spawn(serve)];
+        let tasks = vec![
+            tokio::spawn(driver.writer.run()),
+            tokio::spawn(driver.sweeper.run()),
+            tokio::spawn(serve),
+        ];
         replica.running = Some(Running { handle, tasks });
     }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::log::Writer;
 
 const HISTORIES: u64 = 2_000;
 const STEPS: u64 = 40;
@@ -83,9 +84,24 @@ struct World {
     log: Log,
     writer: JoinHandle<()>,
     model: Model,
+    /// Whether purged segments are swept up and written over.
+    sweeps: bool,
     /// Entries below were acknowledged.
     acked: Arc<AtomicU64>,
     flight: Option<Flight>,
+}
+
+/// The writer, and with it what sweeps behind it.
+fn run(mut writer: Writer, sweeps: bool) -> JoinHandle<()> {
+    let sweeper = if sweeps { writer.sweeper() } else { None };
+    tokio::spawn(async move {
+        let sweeping = async {
+            if let Some(sweeper) = sweeper {
+                sweeper.run().await;
+            }
+        };
+        tokio::join!(writer.run(), sweeping);
+    })
 }
 
 /// How a process ended.
@@ -104,7 +120,8 @@ impl World {
             disk.sync_delay(Duration::ZERO..Duration::from_millis(1 + draws.below(20)));
         }
         let (log, writer) = Log::open(disk.clone(), options()).await.expect("a new log opens");
-        let writer = tokio::spawn(writer.run());
+        let sweeps = draws.below(3) > 0;
+        let writer = run(writer, sweeps);
         let model = Model {
             term: 1,
             ..Model::default()
@@ -114,6 +131,7 @@ impl World {
             disk,
             log,
             writer,
+            sweeps,
             model,
             acked: Arc::default(),
             flight: None,
@@ -256,7 +274,7 @@ impl World {
         };
         let (log, writer) = opened.expect("no refusal to start");
         self.disk.heal();
-        self.writer = tokio::spawn(writer.run());
+        self.writer = run(writer, self.sweeps);
         self.log = log;
         self.compare_after_restart();
     }
