@@ -25,6 +25,7 @@ pub mod identity;
 pub mod kv;
 pub mod limits;
 pub mod machine;
+mod meta;
 pub mod outcome;
 pub mod plan;
 mod planner;

@@ -5,82 +5,18 @@ use super::format::{consume_from, consume_from_number, topic_kind, topic_kind_nu
 use super::identity::{ConsumerGroupId, QueueOffset, TopicId};
 use super::kv::{Family, Kv, for_each_pair};
 use super::limits;
+use super::meta::{self, Meta};
 use super::progress::Progress;
 use super::queue::{IndexError, QueueState, TopicState, Topics};
 use super::recent::Recent;
 use super::run::{Run, run_key, run_key_first};
 use super::span::{self, Span};
 use super::topic::{ConsumeFrom, ConsumerGroup, Topic};
-use bytes::Bytes;
 use ledgermq_raft_store::types::EntryId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const VERSION: u8 = 1;
-/// How apply behaves; raised by a command once all replicas support more.
-pub(crate) const FORMAT_LEVEL: u32 = 1;
-/// Key of [`Meta`] in [`Family::Meta`].
-pub(crate) const APPLIED_KEY: &[u8] = b"applied";
-/// Key of the membership in [`Family::Meta`].
-pub(crate) const MEMBERSHIP_KEY: &[u8] = b"membership";
-
-/// How far the state has come.
-///
-/// ```text
-/// value of "applied":  u8 version = 1, u64 term, u64 index, u64 log time (unix ms), u32 format level,
-///                      u64 covered (index + 1 up to which an installed export holds all already, or 0)
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Meta {
-    pub applied: Option<EntryId>,
-    pub log_time_ms: u64,
-    pub format_level: u32,
-    pub covered: u64,
-    /// Of the last membership entry, opaque; a pair of its own.
-    pub membership: Bytes,
-}
-
-impl Default for Meta {
-    fn default() -> Meta {
-        Meta {
-            applied: None,
-            log_time_ms: 0,
-            format_level: FORMAT_LEVEL,
-            covered: 0,
-            membership: Bytes::new(),
-        }
-    }
-}
-
-impl Meta {
-    pub fn encode(&self) -> Vec<u8> {
-        let id = self.applied.expect("written once something is applied");
-        let mut writer = Writer::with_capacity(37);
-        writer.u8(VERSION);
-        writer.u64(id.term.0);
-        writer.u64(id.index.0);
-        writer.u64(self.log_time_ms);
-        writer.u32(self.format_level);
-        writer.u64(self.covered);
-        writer.into_vec()
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Meta, DecodeError> {
-        let mut reader = Reader::new("applied", bytes);
-        reader.version(VERSION)?;
-        let applied = Some(EntryId::new(reader.u64()?, reader.u64()?));
-        let meta = Meta {
-            applied,
-            log_time_ms: reader.u64()?,
-            format_level: reader.u32()?,
-            covered: reader.u64()?,
-            membership: Bytes::new(),
-        };
-        reader.end()?;
-        Ok(meta)
-    }
-}
-
 /// All consumer groups.
 #[derive(Debug, Default)]
 pub(crate) struct ConsumerGroups {
@@ -115,6 +51,8 @@ impl ConsumerGroups {
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
     pub meta: Meta,
+    /// The entry that an installed export is of.
+    pub covered: Option<EntryId>,
     pub topics: Topics,
     pub groups: ConsumerGroups,
     pub progress: BTreeMap<(TopicId, ConsumerGroupId), Progress>,
@@ -136,14 +74,26 @@ impl Hot {
         state.queues.iter().map(place).collect()
     }
 
-    /// Loads everything from a store.
-    pub fn load(kv: &dyn Kv, cached_records_max: usize) -> Result<Hot, IndexError> {
+    /// Nothing.
+    pub fn empty(cached_records_max: usize) -> Hot {
         let mut hot = Hot::default();
         hot.topics.cached_records_max = cached_records_max;
-        if let Some(bytes) = kv.get(Family::Meta, APPLIED_KEY)? {
-            hot.meta = Meta::decode(&bytes)?;
-        }
-        hot.meta.membership = kv.get(Family::Meta, MEMBERSHIP_KEY)?.unwrap_or_default().into();
+        hot
+    }
+
+    /// The entry whose effect the state holds: the last one applied, or a later one whose export was installed.
+    pub fn holds(&self) -> Option<EntryId> {
+        let later = self
+            .covered
+            .filter(|id| self.meta.applied.is_none_or(|applied| applied.index < id.index));
+        later.or(self.meta.applied)
+    }
+
+    /// Loads everything from a store.
+    pub fn load(kv: &dyn Kv, cached_records_max: usize) -> Result<Hot, IndexError> {
+        let mut hot = Hot::empty(cached_records_max);
+        hot.meta = Meta::of(kv)?;
+        hot.covered = meta::covered(kv)?;
         for_each_pair(kv, Family::Topics, |_, value| hot.load_topic(kv, value))?;
         for_each_pair(kv, Family::ConsumerGroups, |_, value| {
             hot.groups.add(Arc::new(decode_consumer_group(value)?));
@@ -301,8 +251,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trips(name in ".{0,20}", numbers: [u32; 6], delays: Vec<u64>, fifo: bool) {
-            let [id, queues, created, attempts, term, index] = numbers.map(u64::from);
+        fn round_trips(name in ".{0,20}", numbers: [u32; 4], delays: Vec<u64>, fifo: bool) {
+            let [id, queues, created, attempts] = numbers.map(u64::from);
             let topic = Topic {
                 id: TopicId(id),
                 name: name.clone(),
@@ -321,8 +271,6 @@ mod tests {
                 created_ms: created,
             };
             prop_assert_eq!(decode_consumer_group(&encode_consumer_group(&group)).expect("decode"), group);
-            let meta = Meta { applied: Some(EntryId::new(term, index)), log_time_ms: created, ..Meta::default() };
-            prop_assert_eq!(Meta::decode(&meta.encode()).expect("decode"), meta);
         }
 
         #[test]
@@ -331,7 +279,6 @@ mod tests {
             bytes.insert(0, VERSION);
             let _ = decode_topic(&bytes);
             let _ = decode_consumer_group(&bytes);
-            let _ = Meta::decode(&bytes);
         }
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! Pairs live in families, one for each kind. A batch becomes visible as a whole; it becomes durable only by
 //! [`Kv::flush`], which makes all batches before it durable, all families together. A crash loses what came after
-//! the last flush, never a part of a batch, and closing flushes nothing. Both implementations pass
-//! [`conformance`](self::conformance).
+//! the last flush, never a part of a batch, and closing flushes nothing. A view is the store as it was at one moment,
+//! for as long as it is held. Both implementations pass [`conformance`](self::conformance).
+
+use std::sync::Arc;
 
 #[cfg(test)]
 mod conformance;
 pub mod memory;
+mod moment;
 pub mod rocks;
 
 /// The kinds of pairs. The numbers are stored and never reused.
@@ -28,13 +31,17 @@ pub enum Family {
     Spans = 5,
     /// Message ids and request ids within the window.
     Recent = 6,
-    /// What is of this replica alone and not part of the digest.
+    /// What is of this replica alone, not part of the digest and of no export.
     Local = 7,
+    /// Where queues begin, once something of them was forgotten.
+    Queues = 8,
+    /// Records that lie in an older entry than the one by which they came into their queue, by that entry.
+    References = 9,
 }
 
 impl Family {
     /// All, in the order of their numbers.
-    pub const ALL: [Family; 8] = [
+    pub const ALL: [Family; 10] = [
         Family::Meta,
         Family::Topics,
         Family::ConsumerGroups,
@@ -43,7 +50,14 @@ impl Family {
         Family::Spans,
         Family::Recent,
         Family::Local,
+        Family::Queues,
+        Family::References,
     ];
+
+    /// Those that every replica holds alike.
+    pub fn shared() -> impl Iterator<Item = Family> {
+        Family::ALL.into_iter().filter(|family| *family != Family::Local)
+    }
 
     /// Its stored name.
     pub const fn name(self) -> &'static str {
@@ -56,6 +70,8 @@ impl Family {
             Family::Spans => "spans",
             Family::Recent => "recent",
             Family::Local => "local",
+            Family::Queues => "queues",
+            Family::References => "references",
         }
     }
 
@@ -103,8 +119,8 @@ impl KvError {
     }
 }
 
-/// The seam. Calls block; none waits for another.
-pub trait Kv: Send + Sync + 'static {
+/// What can be read of a store: of a [`Kv`] as it is now, of a view as it was. Calls block; none waits for another.
+pub trait KvView: Send + Sync + 'static {
     /// The value of a key.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 
@@ -113,17 +129,24 @@ pub trait Kv: Send + Sync + 'static {
 
     /// The pair with the largest key in `from..=upto`.
     fn last(&self, family: Family, from: &[u8], upto: &[u8]) -> Result<Option<Pair>, KvError>;
+}
 
+/// The seam.
+pub trait Kv: KvView {
     /// Makes a batch visible.
     fn write(&self, batch: Batch) -> Result<(), KvError>;
 
     /// Makes all that was written before durable.
     fn flush(&self) -> Result<(), KvError>;
+
+    /// The store as it is now, whatever is written later. Costs nothing at first; what is overwritten meanwhile is kept
+    /// until the view is dropped. The store stays open as long as one of its views.
+    fn view(&self) -> Result<Arc<dyn KvView>, KvError>;
 }
 
 /// Calls `each` with all pairs of a family, ascending, a page at a time.
 pub fn for_each_pair<E: From<KvError>>(
-    kv: &dyn Kv,
+    kv: &dyn KvView,
     family: Family,
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {

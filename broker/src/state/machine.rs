@@ -2,18 +2,20 @@
 
 use super::apply::{ApplyError, Entry, Hints};
 use super::effects::Effects;
-use super::export;
-use super::hot::{APPLIED_KEY, FORMAT_LEVEL, Hot, MEMBERSHIP_KEY};
-use super::kv::{Family, Kv};
+use super::export::{Assembly, StateExport};
+use super::hot::Hot;
+use super::kv::Kv;
 use super::limits;
+use super::meta::{self, FORMAT_LEVEL, Meta};
 use super::outcome::Outcome;
 use super::queue::IndexError;
 use super::view::View;
 use bytes::Bytes;
 use ledgermq_raft_store::types::EntryId;
-use ledgermq_raft_store::{Applied, Machine, MachineError};
+use ledgermq_raft_store::{Applied, Export, LogIndex, Machine, MachineError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::watch;
 
 /// Bounds of the state in memory. The first two decide what apply answers, so they must be equal on all replicas:
 /// a process uses the default, tests use small ones.
@@ -58,6 +60,8 @@ pub(crate) struct Shared {
     hot: RwLock<Hot>,
     pub kv: Arc<dyn Kv>,
     pub applied_bytes: AtomicU64,
+    /// The cut that is in the durable state.
+    pub released: watch::Sender<LogIndex>,
 }
 
 impl Shared {
@@ -79,28 +83,38 @@ pub struct StateMachine {
     effects: Arc<dyn Effects>,
     /// Why an entry could not be applied. Memory and store may differ since, so nothing is applied after it.
     failed: Option<String>,
+    /// Whether the store holds a whole state: not while one is being installed, nor after a crash in that.
+    is_whole: bool,
+    /// The installation under way.
+    assembly: Option<Assembly>,
 }
 
 impl StateMachine {
-    /// Loads the state from its store. The caller compares [`Machine::applied`] with the log: a state beyond it is
-    /// an error.
+    /// Loads the state from its store; an empty one where an installation broke off ([`Machine::is_whole`]). The caller
+    /// compares [`Machine::applied`] with the log: a state beyond it is an error.
     pub fn open(
         kv: Arc<dyn Kv>,
         broker_group: &str,
         settings: Settings,
         effects: Arc<dyn Effects>,
     ) -> Result<(StateMachine, View), OpenError> {
-        let hot = Hot::load(&*kv, settings.cached_records)?;
+        let is_whole = !meta::is_installing(&*kv).map_err(IndexError::from)?;
+        let hot = match is_whole {
+            true => Hot::load(&*kv, settings.cached_records)?,
+            false => Hot::empty(settings.cached_records),
+        };
         if hot.meta.format_level > FORMAT_LEVEL {
             return Err(OpenError::FormatLevel {
                 found: hot.meta.format_level,
                 known: FORMAT_LEVEL,
             });
         }
+        let released = watch::Sender::new(hot.meta.cut);
         let shared = Arc::new(Shared {
             hot: RwLock::new(hot),
             kv,
             applied_bytes: AtomicU64::new(0),
+            released,
         });
         let view = View::new(shared.clone());
         let broker_group = broker_group.to_string();
@@ -111,6 +125,8 @@ impl StateMachine {
                 settings,
                 effects,
                 failed: None,
+                is_whole,
+                assembly: None,
             },
             view,
         ))
@@ -124,6 +140,9 @@ impl StateMachine {
     ) -> Result<T, MachineError> {
         if let Some(reason) = &self.failed {
             return Err(MachineError::new(format!("stopped before: {reason}")));
+        }
+        if !self.is_whole {
+            return Err(MachineError::new(format!("entry {id} comes before the state is whole")));
         }
         let result = self.entry_locked(id, each);
         match result {
@@ -155,8 +174,13 @@ impl StateMachine {
     }
 
     /// Whether an installed export holds the effect of this entry already.
+    ///
+    /// Until all such entries are applied the state is that of a later entry A, and must not be served. It is not: A
+    /// was applied where the export was made, so it is committed, and every later leader's log holds it. A replica serves
+    /// once the first entry of its own term is applied, which lies behind A.
     fn is_covered(&self, id: EntryId) -> bool {
-        id.index.0 < self.shared.read().meta.covered
+        let covered = self.shared.read().covered;
+        covered.is_some_and(|covered| id.index <= covered.index)
     }
 
     fn tell(&self, hints: Hints) {
@@ -173,7 +197,7 @@ impl StateMachine {
     }
 }
 
-fn stopped(error: ApplyError) -> MachineError {
+fn stopped(error: impl std::fmt::Display) -> MachineError {
     MachineError::new(error.to_string())
 }
 
@@ -216,35 +240,81 @@ impl Machine for StateMachine {
     }
 
     fn export(&mut self) -> Result<Bytes, MachineError> {
-        let _hot = self.shared.read();
-        export::write(&*self.shared.kv).map_err(|error| MachineError::new(error.to_string()))
+        Err(MachineError::new("replaced by view"))
     }
 
-    fn install(&mut self, applied: Applied, export: Bytes) -> Result<(), MachineError> {
-        let mut hot = self.shared.write();
-        let failed = |error: IndexError| MachineError::new(error.to_string());
-        let batch = export::read(&export).map_err(|error| MachineError::new(error.to_string()))?;
-        self.shared.kv.write(batch).map_err(|error| failed(error.into()))?;
-        let mut loaded = Hot::load(&*self.shared.kv, self.settings.cached_records).map_err(failed)?;
-        // The export may be of a later entry than its label; what lies between is then in it already.
-        let exported = loaded.meta.applied.map_or(0, |id| id.index.0 + 1);
-        loaded.meta.covered = if exported > applied.id.index.0 + 1 { exported } else { 0 };
-        loaded.meta.applied = Some(applied.id);
-        loaded.meta.membership = applied.membership;
-        let mut batch = super::kv::Batch::default();
-        let mut put = |key: &[u8], value| {
-            batch
-                .changes
-                .push(super::kv::Change::Put(Family::Meta, key.to_vec(), value));
+    fn install(&mut self, _applied: Applied, _export: Bytes) -> Result<(), MachineError> {
+        Err(MachineError::new("replaced by install_begin"))
+    }
+
+    fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
+        let hot = self.shared.read();
+        let applied = hot.holds().filter(|_| self.is_whole);
+        if applied.is_none() {
+            return Err(MachineError::new("there is no state to export"));
+        }
+        let meta = Meta {
+            applied,
+            ..hot.meta.clone()
         };
-        put(APPLIED_KEY, loaded.meta.encode());
-        put(MEMBERSHIP_KEY, loaded.meta.membership.to_vec());
-        let written = self.shared.kv.write(batch).and_then(|()| self.shared.kv.flush());
-        written.map_err(|error| failed(error.into()))?;
-        *hot = loaded;
-        self.failed = None;
+        let view = self.shared.kv.view().map_err(stopped)?;
+        Ok(Arc::new(StateExport::new(&meta, view)))
+    }
+
+    fn install_begin(&mut self) -> Result<(), MachineError> {
+        let mut hot = self.shared.write();
+        self.is_whole = false;
+        self.assembly = None;
+        *hot = Hot::empty(self.settings.cached_records);
+        let kv = &self.shared.kv;
+        let begun = kv.write(meta::begin_installation()).and_then(|()| kv.flush());
+        begun.map_err(stopped)?;
+        self.assembly = Some(Assembly::default());
+        Ok(())
+    }
+
+    fn install_part(&mut self, part: Bytes) -> Result<(), MachineError> {
+        let assembly = self.assembly.as_mut().ok_or_else(no_installation)?;
+        let batch = assembly.add(&part).map_err(stopped)?;
+        self.shared.kv.write(batch).map_err(stopped)
+    }
+
+    fn install_finish(&mut self, label: Applied) -> Result<(), MachineError> {
+        let assembly = self.assembly.take().ok_or_else(no_installation)?;
+        let exported = assembly
+            .complete()
+            .ok_or_else(|| MachineError::new("the installed export is not complete"))?;
+        let mut hot = self.shared.write();
+        let kv = &self.shared.kv;
+        let meta = Meta {
+            applied: Some(label.id),
+            membership: label.membership,
+            ..Meta::of(&**kv).map_err(stopped)?
+        };
+        // The export may be of a later entry than its label; what lies between is then in it already.
+        let covered = (exported.index > label.id.index).then_some(exported);
+        let finished = kv
+            .write(meta::finish_installation(&meta, covered))
+            .and_then(|()| kv.flush());
+        finished.map_err(stopped)?;
+        *hot = Hot::load(&**kv, self.settings.cached_records).map_err(stopped)?;
         drop(hot);
+        self.is_whole = true;
+        self.failed = None;
+        self.shared.released.send_replace(meta.cut);
         self.effects.topics_changed();
         Ok(())
     }
+
+    fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    fn released(&self) -> watch::Receiver<LogIndex> {
+        self.shared.released.subscribe()
+    }
+}
+
+fn no_installation() -> MachineError {
+    MachineError::new("no installation was begun")
 }

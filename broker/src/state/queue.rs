@@ -4,6 +4,7 @@
 use super::codec::DecodeError;
 use super::identity::{QueueOffset, TopicId};
 use super::kv::{Family, Kv, KvError};
+use super::meta::MetaError;
 use super::run::{Run, RunRecord, run_key, run_key_first};
 use super::topic::Topic;
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +29,15 @@ pub enum IndexError {
         /// The offset.
         offset: QueueOffset,
     },
+}
+
+impl From<MetaError> for IndexError {
+    fn from(error: MetaError) -> IndexError {
+        match error {
+            MetaError::Kv(error) => IndexError::Kv(error),
+            MetaError::Decode(error) => IndexError::Decode(error),
+        }
+    }
 }
 
 /// One topic and its queues.

@@ -254,7 +254,7 @@ fn request_kind(number: u8) -> Result<RequestKind, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::kv::{Change, Kv, memory::MemoryKv};
+    use crate::state::kv::{Change, Kv, KvView, memory::MemoryKv};
     use proptest::prelude::*;
 
     #[test]

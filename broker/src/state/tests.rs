@@ -4,5 +4,6 @@ mod consuming;
 mod fifo;
 mod harness;
 mod histories;
+mod installing;
 mod sending;
 mod stores;

@@ -3,15 +3,15 @@
 
 use super::command::RenewSpan;
 use super::export;
-use super::hot::{APPLIED_KEY, Meta};
 use super::identity::{QueueOffset, TopicId};
-use super::kv::{Family, KvError};
+use super::kv::KvError;
 use super::limits;
 use super::machine::Shared;
+use super::meta::{self, Meta};
 use super::plan::{Plan, PlanError, PlanRequest, QueueBounds, QueueProgress, RenewDue};
 use super::planner;
 use super::topic::{ConsumerGroup, Topic};
-use ledgermq_raft_store::types::EntryId;
+use ledgermq_raft_store::types::{EntryId, LogIndex};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -152,14 +152,33 @@ impl View {
         Ok((hot.meta.applied, export::digest(&*self.shared.kv)?))
     }
 
-    /// Makes the applied state durable and answers the last entry that is durable with it. Blocks on the disk, not
-    /// on the lock of the state.
+    /// Makes the applied state durable and answers the last entry that is durable with it; `None` in an installation.
+    /// Blocks on the disk, not on the lock of the state.
     pub fn flush(&self) -> Result<Option<EntryId>, KvError> {
-        let applied = self.shared.kv.get(Family::Meta, APPLIED_KEY)?;
-        self.shared.kv.flush()?;
-        Ok(applied
-            .and_then(|bytes| Meta::decode(&bytes).ok())
-            .and_then(|meta| meta.applied))
+        let kv = &*self.shared.kv;
+        // Of a state before the flush, so what it says is durable after it.
+        let before = match meta::is_installing(kv)? {
+            true => None,
+            false => Some(Meta::of(kv).map_err(KvError::new)?),
+        };
+        kv.flush()?;
+        let Some(meta) = before else { return Ok(None) };
+        self.shared.released.send_if_modified(|released| {
+            let later = meta.cut > *released;
+            *released = meta.cut.max(*released);
+            later
+        });
+        Ok(meta.applied)
+    }
+
+    /// Records of entries up to this one are forgotten; 0 for none.
+    pub fn cut(&self) -> LogIndex {
+        self.shared.read().meta.cut
+    }
+
+    /// The newest cut that is in the durable state.
+    pub fn released(&self) -> LogIndex {
+        *self.shared.released.borrow()
     }
 
     /// Bytes of commands applied since the machine was opened; the flusher watches it.

@@ -1,6 +1,6 @@
 //! What every store must do. `open` closes the store by a crash, if it is open, and opens it again.
 
-use super::{Batch, Change, Family, Kv, for_each_pair};
+use super::{Batch, Change, Family, Kv, KvView, for_each_pair};
 
 /// Runs all checks. The store must be empty at first.
 pub fn suite(open: &mut dyn FnMut() -> Box<dyn Kv>) {
@@ -8,6 +8,7 @@ pub fn suite(open: &mut dyn FnMut() -> Box<dyn Kv>) {
     batches_and_ranges(open);
     crashes(open);
     pages(open);
+    views(open);
 }
 
 fn put(kv: &dyn Kv, family: Family, pairs: &[(&[u8], &[u8])]) {
@@ -18,7 +19,7 @@ fn put(kv: &dyn Kv, family: Family, pairs: &[(&[u8], &[u8])]) {
     kv.write(Batch { changes }).expect("write");
 }
 
-fn keys(kv: &dyn Kv, family: Family, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
+fn keys(kv: &dyn KvView, family: Family, from: &[u8], to: &[u8], limit: usize) -> Vec<Vec<u8>> {
     kv.scan(family, from, to, limit)
         .expect("scan")
         .into_iter()
@@ -108,4 +109,32 @@ fn pages(open: &mut dyn FnMut() -> Box<dyn Kv>) {
     })
     .expect("scan");
     assert_eq!(seen, (0..3000u32).map(|n| n.to_be_bytes().to_vec()).collect::<Vec<_>>());
+}
+
+fn views(open: &mut dyn FnMut() -> Box<dyn Kv>) {
+    let kv = open();
+    put(&*kv, Family::Runs, &[(b"a", b"1"), (b"b", b"1"), (b"c", b"1")]);
+    let view = kv.view().expect("view");
+    put(&*kv, Family::Runs, &[(b"a", b"2"), (b"d", b"2")]);
+    kv.write(Batch {
+        changes: vec![Change::DeleteRange(Family::Runs, b"b".to_vec(), b"c".to_vec())],
+    })
+    .expect("write");
+    let later = kv.view().expect("view");
+    kv.flush().expect("flush");
+    put(&*kv, Family::Runs, &[(b"e", b"3")]);
+    assert_eq!(keys(&*view, Family::Runs, b"", b"", 10), [b"a", b"b", b"c"]);
+    assert_eq!(view.get(Family::Runs, b"a").expect("get"), Some(b"1".to_vec()));
+    assert_eq!(view.get(Family::Runs, b"d").expect("get"), None);
+    assert_eq!(keys(&*later, Family::Runs, b"", b"", 10), [b"a", b"c", b"d"]);
+    assert_eq!(keys(&*later, Family::Runs, b"b", b"d", 10), [b"c"]);
+    assert_eq!(later.get(Family::Runs, b"a").expect("get"), Some(b"2".to_vec()));
+    let last = later.last(Family::Runs, b"a", b"z").expect("last");
+    assert_eq!(last, Some((b"d".to_vec(), b"2".to_vec())));
+    assert_eq!(keys(&*kv, Family::Runs, b"", b"", 10), [b"a", b"c", b"d", b"e"]);
+    // A view outlives the handle that it came from.
+    drop(kv);
+    assert_eq!(keys(&*view, Family::Runs, b"", b"", 10), [b"a", b"b", b"c"]);
+    drop((view, later));
+    assert_eq!(keys(&*open(), Family::Runs, b"", b"", 10), [b"a", b"c", b"d"]);
 }

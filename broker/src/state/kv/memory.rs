@@ -1,14 +1,16 @@
 //! Pairs in ordered maps: the store of the simulation and of most tests.
 //!
 //! It crashes as the real one does: beside the live pairs it keeps what has changed since the last flush, and
-//! [`MemoryKv::crash`] takes that back. A clone is the same store, as a disk is the same after a restart.
+//! [`MemoryKv::crash`] takes that back. A clone is the same store, as a disk is the same after a restart. A view shares
+//! the pairs until they are changed.
 
-use super::{Batch, Change, Family, Kv, KvError, Pair};
+use super::{Batch, Change, Family, Kv, KvError, KvView, Pair};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Place = (Family, Vec<u8>);
+type Pairs = BTreeMap<Place, Vec<u8>>;
 
 /// Pairs in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +20,7 @@ pub struct MemoryKv {
 
 #[derive(Debug, Default)]
 struct Inner {
-    live: BTreeMap<Place, Vec<u8>>,
+    live: Arc<Pairs>,
     /// The durable value of each place that was changed since the last flush; `None` where there was none.
     durable_before: BTreeMap<Place, Option<Vec<u8>>>,
     flushes: u64,
@@ -26,9 +28,10 @@ struct Inner {
 
 impl Inner {
     fn set(&mut self, place: Place, value: Option<Vec<u8>>) {
+        let live = Arc::make_mut(&mut self.live);
         let old = match value {
-            Some(value) => self.live.insert(place.clone(), value),
-            None => self.live.remove(&place),
+            Some(value) => live.insert(place.clone(), value),
+            None => live.remove(&place),
         };
         self.durable_before.entry(place).or_insert(old);
     }
@@ -47,10 +50,12 @@ impl MemoryKv {
     /// Loses all that was not flushed.
     pub fn crash(&self) {
         let mut inner = self.lock();
-        for (place, value) in std::mem::take(&mut inner.durable_before) {
+        let before = std::mem::take(&mut inner.durable_before);
+        let live = Arc::make_mut(&mut inner.live);
+        for (place, value) in before {
             match value {
-                Some(value) => inner.live.insert(place, value),
-                None => inner.live.remove(&place),
+                Some(value) => live.insert(place, value),
+                None => live.remove(&place),
             };
         }
     }
@@ -71,30 +76,59 @@ fn upper(family: Family, to: &[u8]) -> Bound<Place> {
     }
 }
 
-impl Kv for MemoryKv {
+/// The pairs at one moment.
+struct MemoryView(Arc<Pairs>);
+
+fn get(pairs: &Pairs, family: Family, key: &[u8]) -> Option<Vec<u8>> {
+    pairs.get(&(family, key.to_vec())).cloned()
+}
+
+fn scan(pairs: &Pairs, family: Family, from: &[u8], to: &[u8], limit: usize) -> Vec<Pair> {
+    if !to.is_empty() && from >= to {
+        return Vec::new();
+    }
+    let range = (Bound::Included((family, from.to_vec())), upper(family, to));
+    let found = pairs.range(range).take(limit);
+    found.map(|((_, key), value)| (key.clone(), value.clone())).collect()
+}
+
+fn last(pairs: &Pairs, family: Family, from: &[u8], upto: &[u8]) -> Option<Pair> {
+    if from > upto {
+        return None;
+    }
+    let mut range = pairs.range((family, from.to_vec())..=(family, upto.to_vec()));
+    range.next_back().map(|((_, key), value)| (key.clone(), value.clone()))
+}
+
+impl KvView for MemoryView {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        Ok(self.lock().live.get(&(family, key.to_vec())).cloned())
+        Ok(get(&self.0, family, key))
     }
 
     fn scan(&self, family: Family, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, KvError> {
-        if !to.is_empty() && from >= to {
-            return Ok(Vec::new());
-        }
-        let range = (Bound::Included((family, from.to_vec())), upper(family, to));
-        let inner = self.lock();
-        let pairs = inner.live.range(range).take(limit);
-        Ok(pairs.map(|((_, key), value)| (key.clone(), value.clone())).collect())
+        Ok(scan(&self.0, family, from, to, limit))
     }
 
     fn last(&self, family: Family, from: &[u8], upto: &[u8]) -> Result<Option<Pair>, KvError> {
-        if from > upto {
-            return Ok(None);
-        }
-        let inner = self.lock();
-        let mut range = inner.live.range((family, from.to_vec())..=(family, upto.to_vec()));
-        Ok(range.next_back().map(|((_, key), value)| (key.clone(), value.clone())))
+        Ok(last(&self.0, family, from, upto))
+    }
+}
+
+impl KvView for MemoryKv {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        Ok(get(&self.lock().live, family, key))
     }
 
+    fn scan(&self, family: Family, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, KvError> {
+        Ok(scan(&self.lock().live, family, from, to, limit))
+    }
+
+    fn last(&self, family: Family, from: &[u8], upto: &[u8]) -> Result<Option<Pair>, KvError> {
+        Ok(last(&self.lock().live, family, from, upto))
+    }
+}
+
+impl Kv for MemoryKv {
     fn write(&self, batch: Batch) -> Result<(), KvError> {
         let mut inner = self.lock();
         for change in batch.changes {
@@ -118,6 +152,10 @@ impl Kv for MemoryKv {
         inner.durable_before.clear();
         inner.flushes += 1;
         Ok(())
+    }
+
+    fn view(&self) -> Result<Arc<dyn KvView>, KvError> {
+        Ok(Arc::new(MemoryView(Arc::clone(&self.lock().live))))
     }
 }
 

@@ -7,12 +7,14 @@
 //! where it does (all families together then, because of the atomic flush), the durable state is still one between
 //! two batches, with the `applied` of its batch, which is all that a restart needs.
 
-use super::{Batch, Change, Family, Kv, KvError, Pair};
+use super::moment::Moment;
+use super::{Batch, Change, Family, Kv, KvError, KvView, Pair};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, FlushOptions,
     IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::path::Path;
+use std::sync::Arc;
 
 /// Memory and work that a store may take.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +37,12 @@ impl Default for RocksSettings {
     }
 }
 
-/// An open store. Dropping it closes it without a flush.
+/// An open store. Dropping it and its views closes it without a flush.
 pub struct RocksKv {
-    db: DB,
+    db: Arc<DB>,
 }
 
-fn failed(error: rocksdb::Error) -> KvError {
+pub(super) fn failed(error: rocksdb::Error) -> KvError {
     KvError::new(error)
 }
 
@@ -78,7 +80,7 @@ fn family_options(family: Family, settings: RocksSettings, cache: &Cache) -> Opt
         Family::Runs | Family::Spans | Family::Recent => settings.memtable_bytes,
         _ => settings.memtable_bytes / 4,
     });
-    // Arenas are allocated a block at a time for each family, so small ones keep eight idle families cheap.
+    // Arenas are allocated a block at a time for each family, so small ones keep idle families cheap.
     options.set_arena_block_size(256 << 10);
     options
 }
@@ -91,13 +93,11 @@ impl RocksKv {
             .iter()
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, settings, &cache)));
         let db = DB::open_cf_descriptors(&database_options(settings)?, path, families).map_err(failed)?;
-        Ok(RocksKv { db })
+        Ok(RocksKv { db: Arc::new(db) })
     }
 
     fn family(&self, family: Family) -> Result<&ColumnFamily, KvError> {
-        self.db
-            .cf_handle(family.name())
-            .ok_or_else(|| KvError::new(format!("no family {}", family.name())))
+        family_of(&self.db, family)
     }
 
     /// Whether RocksDB slows or stops writes now (admission watches it).
@@ -107,52 +107,72 @@ impl RocksKv {
     }
 }
 
-impl Kv for RocksKv {
+fn family_of(db: &DB, family: Family) -> Result<&ColumnFamily, KvError> {
+    db.cf_handle(family.name())
+        .ok_or_else(|| KvError::new(format!("no family {}", family.name())))
+}
+
+/// The value of a key, as `options` see the database.
+pub(super) fn get(db: &DB, options: &ReadOptions, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+    db.get_cf_opt(family_of(db, family)?, key, options).map_err(failed)
+}
+
+/// Pairs from `from` on, below `to`, as `options` see the database.
+pub(super) fn scan(
+    db: &DB,
+    mut options: ReadOptions,
+    family: Family,
+    (from, to): (&[u8], &[u8]),
+    limit: usize,
+) -> Result<Vec<Pair>, KvError> {
+    if !to.is_empty() && from >= to {
+        return Ok(Vec::new());
+    }
+    if !to.is_empty() {
+        options.set_iterate_upper_bound(to);
+    }
+    let mode = IteratorMode::From(from, Direction::Forward);
+    let iterator = db.iterator_cf_opt(family_of(db, family)?, options, mode);
+    let mut pairs = Vec::new();
+    for pair in iterator.take(limit) {
+        let (key, value) = pair.map_err(failed)?;
+        pairs.push((key.into_vec(), value.into_vec()));
+    }
+    Ok(pairs)
+}
+
+/// The last pair in `from..=upto`, as `options` see the database.
+pub(super) fn last(
+    db: &DB,
+    mut options: ReadOptions,
+    family: Family,
+    (from, upto): (&[u8], &[u8]),
+) -> Result<Option<Pair>, KvError> {
+    if from > upto {
+        return Ok(None);
+    }
+    options.set_iterate_lower_bound(from);
+    let mode = IteratorMode::From(upto, Direction::Reverse);
+    let pair = db.iterator_cf_opt(family_of(db, family)?, options, mode).next();
+    let pair = pair.transpose().map_err(failed)?;
+    Ok(pair.map(|(key, value)| (key.into_vec(), value.into_vec())))
+}
+
+impl KvView for RocksKv {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.db.get_cf(self.family(family)?, key).map_err(failed)
+        get(&self.db, &ReadOptions::default(), family, key)
     }
 
     fn scan(&self, family: Family, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, KvError> {
-        if !to.is_empty() && from >= to {
-            return Ok(Vec::new());
-        }
-        let mut options = ReadOptions::default();
-        if !to.is_empty() {
-            options.set_iterate_upper_bound(to);
-        }
-        let iterator = self.db.iterator_cf_opt(
-            self.family(family)?,
-            options,
-            IteratorMode::From(from, Direction::Forward),
-        );
-        let mut pairs = Vec::new();
-        for pair in iterator.take(limit) {
-            let (key, value) = pair.map_err(failed)?;
-            pairs.push((key.into_vec(), value.into_vec()));
-        }
-        Ok(pairs)
+        scan(&self.db, ReadOptions::default(), family, (from, to), limit)
     }
 
     fn last(&self, family: Family, from: &[u8], upto: &[u8]) -> Result<Option<Pair>, KvError> {
-        if from > upto {
-            return Ok(None);
-        }
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(from);
-        let mut iterator = self.db.iterator_cf_opt(
-            self.family(family)?,
-            options,
-            IteratorMode::From(upto, Direction::Reverse),
-        );
-        match iterator.next() {
-            Some(pair) => {
-                let (key, value) = pair.map_err(failed)?;
-                Ok(Some((key.into_vec(), value.into_vec())))
-            }
-            None => Ok(None),
-        }
+        last(&self.db, ReadOptions::default(), family, (from, upto))
     }
+}
 
+impl Kv for RocksKv {
     fn write(&self, batch: Batch) -> Result<(), KvError> {
         let mut writes = WriteBatch::default();
         for change in &batch.changes {
@@ -179,6 +199,10 @@ impl Kv for RocksKv {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.db.flush_cfs_opt(&families, &options).map_err(failed)
+    }
+
+    fn view(&self) -> Result<Arc<dyn KvView>, KvError> {
+        Ok(Arc::new(Moment::of(Arc::clone(&self.db))))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::state::machine::Settings;
 use crate::state::outcome::{CreateTopicError, DeleteTopicError, Outcome, SendError};
 use crate::state::record::MessageType;
 use crate::state::topic::TopicKind;
-use ledgermq_raft_store::{Applied, EntryId, Machine};
+use ledgermq_raft_store::{EntryId, Machine};
 use std::sync::Arc;
 
 fn node() -> Node {
@@ -194,42 +194,4 @@ fn an_unknown_command_stops_the_replica() {
         .apply(EntryId::new(1, index), &[(8, probe.encode())])
         .expect_err("stopped");
     assert!(error.reason.contains("stopped before"), "{error}");
-}
-
-#[test]
-fn an_export_is_the_state() {
-    let mut node = node();
-    node.group("g", false, 3);
-    for n in 0..40 {
-        node.send("t", n % 4, &n.to_string(), "", "");
-    }
-    node.receive("g", "t");
-    node.machine
-        .apply_membership(EntryId::new(1, node.log.len() as u64), b"members".to_vec().into())
-        .expect("apply");
-    let applied = node.machine.applied().expect("applied");
-    assert_eq!(&applied.membership[..], b"members");
-    let export = node.machine.export().expect("export");
-    let mut other = Node::new(Arc::new(MemoryKv::new()));
-    other.topic("gone", 1);
-    other.machine.install(applied.clone(), export.clone()).expect("install");
-    assert_eq!(other.machine.applied(), Some(applied.clone()));
-    assert_eq!(
-        other.view.digest().expect("digest"),
-        node.view.digest().expect("digest")
-    );
-    assert!(other.view.topic("gone").is_none());
-    // Labelled with an earlier entry, what lies between changes nothing but how far it has come.
-    let label = Applied {
-        id: EntryId::new(1, 5),
-        ..applied.clone()
-    };
-    other.machine.install(label, export).expect("install");
-    for index in 6..applied.id.index.0 {
-        let outcomes = other
-            .machine
-            .apply(EntryId::new(1, index), &[(8, b"covered".to_vec().into())]);
-        assert_eq!(outcomes.expect("apply"), [Outcome::Probed]);
-    }
-    assert_eq!(other.view.queue_bounds("t"), node.view.queue_bounds("t"));
 }
