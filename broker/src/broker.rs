@@ -11,7 +11,6 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use ledgermq_proto::net::{BoxedStream, Listener, Net};
 use ledgermq_raft_store::disk::Disk;
-use ledgermq_raft_store::log::Writer;
 use ledgermq_raft_store::{self as raft, Handle, PeerStream, ReplicaId, Role, Status, Timings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -53,8 +52,8 @@ pub enum Spawn {
     Apart {
         /// Spawns on the log's runtime.
         raft: Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>,
-        /// Runs the log's writer on a thread of its own.
-        writer: Box<dyn FnOnce(Writer) -> io::Result<()> + Send + Sync>,
+        /// Runs the log's drivers, each on a thread of its own.
+        drivers: Box<dyn FnOnce(raft::Driver) -> io::Result<()> + Send + Sync>,
     },
 }
 
@@ -207,10 +206,13 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         Spawn::Apart { .. } => Blocking::pool(),
     };
     let (handle, peer_address) = open_log(&config, &seams, state, client_address.clone(), peers_stop).await?;
-    let (handle, writer) = handle;
+    let (handle, log) = handle;
     match seams.spawn {
-        Spawn::Here => drop(tokio::spawn(writer.run())),
-        Spawn::Apart { writer: run, .. } => run(writer).map_err(|error| OpenBrokerError::Writer(error.to_string()))?,
+        Spawn::Here => {
+            tokio::spawn(log.writer.run());
+            tokio::spawn(log.sweeper.run());
+        }
+        Spawn::Apart { drivers, .. } => drivers(log).map_err(|error| OpenBrokerError::Writer(error.to_string()))?,
     }
 
     let (stopping, stop) = watch::channel(false);
@@ -313,7 +315,7 @@ fn open_kv(config: &Config, seams: &Seams) -> Result<Arc<dyn Kv>, OpenBrokerErro
     }
 }
 
-type OpenLog = ((Handle<StateMachine>, Writer), String);
+type OpenLog = ((Handle<StateMachine>, raft::Driver), String);
 
 /// Opens the log and serves its peers, on the log's runtime.
 async fn open_log(
@@ -363,7 +365,7 @@ async fn open_log(
             };
             let (handle, driver) = raft::open(options, raft_seams, state).await?;
             tokio::spawn(serve(listener, PeerRoute(handle.peer_service()), connections_max, stop));
-            Ok(((handle, driver.writer), peer_address))
+            Ok(((handle, driver), peer_address))
         };
         // Nobody waits any more when the opening broker is dropped.
         let _dropped = opened.send(opening.await);

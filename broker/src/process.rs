@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
 use ledgermq_proto::net::TcpNet;
+use ledgermq_raft_store::Driver;
 use ledgermq_raft_store::disk::{Disk, RealDisk};
-use ledgermq_raft_store::log::Writer;
 use rand::TryRng as _;
 use tokio::runtime::{Builder, Runtime};
 
@@ -79,7 +79,7 @@ fn run_until(config: Config, disk: Arc<dyn Disk>, shutdown: BoxFuture<'_, ()>) -
         seed: seed()?,
         spawn: Spawn::Apart {
             raft: Arc::new(move |work| drop(raft_handle.spawn(work))),
-            writer: Box::new(move |writer| run_writer(&name, writer)),
+            drivers: Box::new(move |log| run_drivers(&name, log)),
         },
     };
     let ended = rpc.block_on(async {
@@ -117,11 +117,16 @@ fn runtime(name: &str, threads: usize) -> io::Result<Runtime> {
         .build()
 }
 
-/// The log's writer blocks on the disk, so it has a thread to itself.
-fn run_writer(name: &str, writer: Writer) -> io::Result<()> {
+/// The log's writer blocks on the disk, and so does what sweeps behind it: each has a thread to itself.
+fn run_drivers(name: &str, log: Driver) -> io::Result<()> {
+    run_apart(format!("log {name}"), log.writer.run())?;
+    run_apart(format!("sweep {name}"), log.sweeper.run())
+}
+
+fn run_apart(name: String, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new().name(format!("log {name}"));
-    thread.spawn(move || runtime.block_on(writer.run()))?;
+    let thread = std::thread::Builder::new().name(name);
+    thread.spawn(move || runtime.block_on(work))?;
     Ok(())
 }
 

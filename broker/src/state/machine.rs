@@ -239,14 +239,6 @@ impl Machine for StateMachine {
         })
     }
 
-    fn export(&mut self) -> Result<Bytes, MachineError> {
-        Err(MachineError::new("replaced by view"))
-    }
-
-    fn install(&mut self, _applied: Applied, _export: Bytes) -> Result<(), MachineError> {
-        Err(MachineError::new("replaced by install_begin"))
-    }
-
     fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
         let hot = self.shared.read();
         let applied = hot.holds().filter(|_| self.is_whole);
