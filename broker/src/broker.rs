@@ -54,7 +54,7 @@ pub enum Spawn {
         /// Spawns on the log's runtime.
         raft: Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>,
         /// Runs the log's writer on a thread of its own.
-        writer: Box<dyn FnOnce(Writer) -> io::Result<()> + Send>,
+        writer: Box<dyn FnOnce(Writer) -> io::Result<()> + Send + Sync>,
     },
 }
 
@@ -171,7 +171,13 @@ impl raft::Connect for Connector {
 }
 
 /// Opens a broker. It serves from now on; [`Driver::run`] stops it.
-pub async fn open(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenBrokerError> {
+///
+/// Boxed, so that a broker is compiled once, in this crate, and not again in every program that opens one.
+pub fn open(config: Config, seams: Seams) -> BoxFuture<'static, Result<(Broker, Driver), OpenBrokerError>> {
+    Box::pin(opening(config, seams))
+}
+
+async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenBrokerError> {
     let data_dir = |source| OpenBrokerError::DataDir {
         path: config.data_dir.display().to_string(),
         source,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -62,7 +63,15 @@ async fn set_health(reporter: &HealthReporter, serving: bool) {
 impl Driver {
     /// Keeps the broker going until `shutdown`, then stops it within 30 s: hands leadership over, ends polls and
     /// Telemetry, says goodbye to connections, flushes the state.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), BrokerError> {
+    pub fn run<'a>(self, shutdown: impl Future<Output = ()> + Send + 'a) -> BoxFuture<'a, Result<(), BrokerError>> {
+        self.run_until(Box::pin(shutdown))
+    }
+
+    fn run_until(self, shutdown: BoxFuture<'_, ()>) -> BoxFuture<'_, Result<(), BrokerError>> {
+        Box::pin(self.running(shutdown))
+    }
+
+    async fn running(mut self, shutdown: BoxFuture<'_, ()>) -> Result<(), BrokerError> {
         let leader = Arc::clone(&self.leader);
         let asked = tokio::select! {
             biased;

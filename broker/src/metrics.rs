@@ -95,7 +95,8 @@ fn fsync(text: &mut String, leader: &Leader) -> std::fmt::Result {
     writeln!(text, "# HELP ledgermq_fsync_seconds Time of one fdatasync of the log.")?;
     writeln!(text, "# TYPE ledgermq_fsync_seconds histogram")?;
     let mut count = 0;
-    for (upto_us, in_bucket) in leader.handle.log().fsync_histogram() {
+    let log = leader.handle.log();
+    for (upto_us, in_bucket) in log.fsync_histogram() {
         count += in_bucket;
         if upto_us < u64::MAX {
             let upto = upto_us as f64 / 1e6;
@@ -103,6 +104,7 @@ fn fsync(text: &mut String, leader: &Leader) -> std::fmt::Result {
         }
     }
     writeln!(text, "ledgermq_fsync_seconds_bucket{{le=\"+Inf\"}} {count}")?;
+    writeln!(text, "ledgermq_fsync_seconds_sum {}", log.fsync_us() as f64 / 1e6)?;
     writeln!(text, "ledgermq_fsync_seconds_count {count}")
 }
 

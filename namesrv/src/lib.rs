@@ -15,4 +15,4 @@ mod registration;
 mod registry;
 mod server;
 
-pub use server::{ServeError, serve};
+pub use server::{ServeError, Serving, serve};

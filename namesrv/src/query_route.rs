@@ -5,6 +5,7 @@
 
 use futures::stream::BoxStream;
 use ledgermq_proto::{
+    names::{self, BadTopic},
     registry::{BrokerGroupRoute, Routes, TopicRoute},
     rocketmq::{
         self as wire, Address, AddressScheme, Broker, Code, Endpoints, MessageQueue, MessageType, Permission,
@@ -14,21 +15,6 @@ use ledgermq_proto::{
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{limits, registry::Registry};
-
-/// System topics have no route (grpc.md B.0).
-const SYSTEM_TOPICS: [&str; 10] = [
-    "TBW102",
-    "SCHEDULE_TOPIC_XXXX",
-    "BenchmarkTest",
-    "RMQ_SYS_TRANS_HALF_TOPIC",
-    "RMQ_SYS_TRACE_TOPIC",
-    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-    "TRANS_CHECK_MAX_TIME_TOPIC",
-    "SELF_TEST_TOPIC",
-    "OFFSET_MOVED_EVENT",
-    "CHECKPOINT_TOPIC",
-];
-const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
 
 pub(crate) struct RouteService {
     registry: Registry,
@@ -50,8 +36,8 @@ impl RouteService {
         let Some(topic) = &request.get_ref().topic else {
             return refused(Code::IllegalTopic, "topic is missing".to_owned());
         };
-        if let Err(rule) = check_topic(&topic.name) {
-            return refused(Code::IllegalTopic, format!("topic {:?}: {rule}", topic.name));
+        if let Err(BadTopic(reason)) = names::topic(&topic.name) {
+            return refused(Code::IllegalTopic, reason);
         }
         let message_queues = queues(&self.registry.routes(), topic);
         if message_queues.is_empty() {
@@ -76,25 +62,6 @@ fn status(code: Code, message: String) -> wire::Status {
         code: code.into(),
         message,
     }
-}
-
-fn check_topic(name: &str) -> Result<(), String> {
-    if name.trim().is_empty() {
-        return Err("must not be blank".to_owned());
-    }
-    if name.len() > limits::NAME_CHARACTERS_MAX {
-        return Err(format!("at most {} characters", limits::NAME_CHARACTERS_MAX));
-    }
-    if !name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte))
-    {
-        return Err("only letters, digits and % | _ -".to_owned());
-    }
-    if SYSTEM_TOPICS.contains(&name) || name.starts_with(SYSTEM_TOPIC_PREFIX) {
-        return Err("a system topic".to_owned());
-    }
-    Ok(())
 }
 
 /// Ordered by queue id, then by broker name.

@@ -2,8 +2,9 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use ledgermq_proto::{
-    net::{Net, incoming},
+    net::{Listener, Net, incoming},
     registry::registry_server::RegistryServer,
     rocketmq::messaging_service_server::MessagingServiceServer,
 };
@@ -23,20 +24,35 @@ use crate::{
 #[error("name server: {0}")]
 pub struct ServeError(#[from] tonic::transport::Error);
 
+/// Serves until the shutdown that it was given.
+pub type Serving = BoxFuture<'static, Result<(), ServeError>>;
+
 /// Binds `listen` over `net` and returns the bound address with the future that serves it until `shutdown` completes:
 /// then open streams end and it returns within [`limits::SHUTDOWN_GRACE`]. Fails when it cannot bind.
-pub async fn serve<F>(
+///
+/// Boxed, so that the server is compiled once, in this crate, and not again in every program that runs one.
+pub fn serve(
     net: Arc<dyn Net>,
     listen: &str,
-    shutdown: F,
-) -> io::Result<(SocketAddr, impl Future<Output = Result<(), ServeError>> + Send + use<F>)>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = net.bind(listen).await?;
-    let address = listener.local_addr()?;
-    info!(%address, "name server listens");
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, io::Result<(SocketAddr, Serving)>> {
+    bound(net, listen.to_owned(), Box::pin(shutdown))
+}
 
+fn bound(
+    net: Arc<dyn Net>,
+    listen: String,
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, io::Result<(SocketAddr, Serving)>> {
+    Box::pin(async move {
+        let listener = net.bind(&listen).await?;
+        let address = listener.local_addr()?;
+        info!(%address, "name server listens");
+        Ok((address, serving(listener, address, shutdown)))
+    })
+}
+
+fn serving(listener: Box<dyn Listener>, address: SocketAddr, shutdown: BoxFuture<'static, ()>) -> Serving {
     let registry = Registry::new();
     let registrations = RegistryServer::new(registry.clone()).max_decoding_message_size(limits::REPORT_BYTES_MAX);
     let routes = MessagingServiceServer::new(RouteService::new(registry.clone()))
@@ -50,7 +66,7 @@ where
         .add_service(routes)
         .serve_with_incoming_shutdown(incoming(listener), async move { until(&mut ended).await });
 
-    let future = async move {
+    Box::pin(async move {
         let graced = until_graced(registry.ended(), limits::SHUTDOWN_GRACE);
         let ending = async {
             shutdown.await;
@@ -66,8 +82,7 @@ where
         }
         info!(%address, "name server ended");
         Ok(())
-    };
-    Ok((address, future))
+    })
 }
 
 async fn until_graced(mut ended: watch::Receiver<bool>, grace: Duration) {

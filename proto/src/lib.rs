@@ -5,6 +5,7 @@
 //! - [`registry`]: `ledgermq.registry.v1`, between brokers and name servers
 //! - [`door`]: `ledgermq.door.v1`, between the replica that took a call and the leader
 //! - [`headers`]: the metadata of each call of the public protocol
+//! - [`names`]: what a topic may be called
 //! - [`net`]: connections and listeners; the only place of the product that opens sockets
 //!
 //! Bytes fields are [`bytes::Bytes`]: decoding shares the buffer of the received frame. Maps are ordered, so the same
@@ -12,6 +13,7 @@
 
 pub mod headers;
 pub mod limits;
+pub mod names;
 pub mod net;
 
 /// `apache.rocketmq.v2`: the public client protocol.

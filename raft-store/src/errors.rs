@@ -150,6 +150,9 @@ pub enum TransferError {
     /// There is no such voter.
     #[error("replica {0} is not a voter of this broker group")]
     UnknownReplica(ReplicaId),
+    /// The other replica is not connected.
+    #[error("replica {0} cannot be reached")]
+    Away(ReplicaId),
     /// The other replica did not take over in time.
     #[error("replica {0} did not take over in time")]
     Timeout(ReplicaId),

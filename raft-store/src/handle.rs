@@ -260,6 +260,10 @@ impl<M: Machine> Handle<M> {
         if now.leader == Some(to) {
             return Ok(());
         }
+        let presence = &self.parts.network.presence;
+        if presence.is_away(to.get()) {
+            return Err(TransferError::Away(to));
+        }
         let stopped = |reason: String| TransferError::Stopped(reason);
         self.parts
             .raft
@@ -271,10 +275,14 @@ impl<M: Machine> Handle<M> {
             role.leader
                 .is_some_and(|leader| leader != now.leader.unwrap_or_default())
         });
-        let leader = match tokio::time::timeout(limits::TRANSFER_WAIT, moved).await {
-            Ok(Ok(role)) => role.leader,
-            Ok(Err(_)) => return Err(stopped("the replica has stopped".to_owned())),
-            Err(_) => return Err(TransferError::Timeout(to)),
+        let leader = tokio::select! {
+            biased;
+            moved = moved => match moved {
+                Ok(role) => role.leader,
+                Err(_) => return Err(stopped("the replica has stopped".to_owned())),
+            },
+            () = presence.goes_away(to.get()) => return Err(TransferError::Away(to)),
+            () = tokio::time::sleep(limits::TRANSFER_WAIT) => return Err(TransferError::Timeout(to)),
         };
         if leader == Some(to) {
             Ok(())

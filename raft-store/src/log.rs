@@ -301,4 +301,9 @@ impl Log {
     pub fn fsync_histogram(&self) -> Vec<(u64, u64)> {
         self.shared.histogram.buckets()
     }
+
+    /// Time of all syncs so far, in microseconds.
+    pub fn fsync_us(&self) -> u64 {
+        self.shared.histogram.sum_us()
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use openraft::Raft;
 use tokio::sync::{mpsc, watch};
 
@@ -20,7 +21,7 @@ use crate::peer::clock::ClusterClock;
 use crate::peer::link::Links;
 use crate::peer::passport::Passport;
 use crate::peer::presence::Presence;
-use crate::raft::adapter::Adapter;
+use crate::raft::adapter::{Adapter, Driven};
 use crate::raft::proposer::Proposer;
 use crate::raft::roles;
 use crate::raft::runtime::Draws;
@@ -45,6 +46,20 @@ impl std::fmt::Debug for Driver {
 /// Opens a replica's folder. The driver must run before the replica can vote or take entries; everything else runs on
 /// the runtime this is called in.
 pub async fn open<M: Machine>(options: Options, seams: Seams, machine: M) -> Result<(Handle<M>, Driver), OpenError> {
+    let (parts, driver) = open_parts(options, seams, Box::new(machine)).await?;
+    Ok((Handle::new(parts), driver))
+}
+
+/// Boxed, so that the core is compiled once, in this crate, and not again wherever a replica is opened.
+fn open_parts(
+    options: Options,
+    seams: Seams,
+    machine: Box<dyn Driven>,
+) -> BoxFuture<'static, Result<(Parts, Driver), OpenError>> {
+    Box::pin(opening(options, seams, machine))
+}
+
+async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Result<(Parts, Driver), OpenError> {
     options.check()?;
     let mut draws = Draws::new(seams.seed);
     let newborn = Identity {
@@ -60,7 +75,7 @@ pub async fn open<M: Machine>(options: Options, seams: Seams, machine: M) -> Res
         tail_cache_bytes: options.tail_cache_bytes,
     };
     let (log, writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
-    not_beyond(&log, &machine)?;
+    not_beyond(&log, machine.as_ref())?;
     let (adapter, applied) =
         Adapter::new(machine, Some(log.clone())).map_err(|error| OpenError::Membership(error.to_string()))?;
 
@@ -119,11 +134,11 @@ pub async fn open<M: Machine>(options: Options, seams: Seams, machine: M) -> Res
         births,
         tasks,
     };
-    Ok((Handle::new(parts), Driver { writer }))
+    Ok((parts, Driver { writer }))
 }
 
 /// A state ahead of its log would make openraft purge the whole log to close the gap.
-fn not_beyond<M: Machine>(log: &Log, machine: &M) -> Result<(), OpenError> {
+fn not_beyond(log: &Log, machine: &dyn Driven) -> Result<(), OpenError> {
     let Some(applied) = machine.applied() else {
         return Ok(());
     };

@@ -1,26 +1,13 @@
 //! Names of topics and consumer groups, and the texts of a message (grpc.md B.0).
 
+use ledgermq_proto::names::{self, BadTopic, is_name_byte};
 use ledgermq_proto::rocketmq::{Code, Resource};
 
 use crate::refusal::Refusal;
 
-/// Longest name of a topic, of a consumer group, and (exclusive) of a message group in bytes.
-const TOPIC_CHARS_MAX: usize = 127;
+/// Longest name of a consumer group, and (exclusive) of a message group in bytes.
 const CONSUMER_GROUP_CHARS_MAX: usize = 120;
 const MESSAGE_GROUP_BYTES_END: usize = 64;
-
-const SYSTEM_TOPICS: &[&str] = &[
-    "TBW102",
-    "SCHEDULE_TOPIC_XXXX",
-    "BenchmarkTest",
-    "RMQ_SYS_TRANS_HALF_TOPIC",
-    "RMQ_SYS_TRACE_TOPIC",
-    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-    "TRANS_CHECK_MAX_TIME_TOPIC",
-    "SELF_TEST_TOPIC",
-    "OFFSET_MOVED_EVENT",
-    "CHECKPOINT_TOPIC",
-];
 
 /// Keys of user properties that belong to the broker (grpc.md C.3).
 pub const RESERVED_PROPERTIES: &[&str] = &[
@@ -80,26 +67,10 @@ pub const RESERVED_PROPERTIES: &[&str] = &[
 /// The name of a topic that is given and well formed.
 pub fn topic(resource: Option<&Resource>) -> Result<&str, Refusal> {
     let name = resource.map(|resource| resource.name.as_str()).unwrap_or_default();
-    let refuse = |message: String| Err(Refusal::new(Code::IllegalTopic, message));
-    if name.trim().is_empty() {
-        return refuse("the topic is blank".into());
+    match names::topic(name) {
+        Ok(()) => Ok(name),
+        Err(BadTopic(reason)) => Err(Refusal::new(Code::IllegalTopic, reason)),
     }
-    // Characters are ASCII once the set is checked; a longer text is refused by its bytes, which are at least as many.
-    if name.len() > TOPIC_CHARS_MAX {
-        return refuse(format!(
-            "the topic has {} characters, at most {TOPIC_CHARS_MAX} are allowed",
-            name.len()
-        ));
-    }
-    if !name.bytes().all(name_byte) {
-        return refuse(format!(
-            "the topic {name:?} has characters other than % | a-z A-Z 0-9 _ -"
-        ));
-    }
-    if SYSTEM_TOPICS.contains(&name) || name.starts_with("rmq_sys_") {
-        return refuse(format!("the topic {name} belongs to the system"));
-    }
-    Ok(name)
 }
 
 /// The name of a consumer group that is given and well formed.
@@ -115,7 +86,7 @@ pub fn consumer_group(resource: Option<&Resource>) -> Result<&str, Refusal> {
             "the consumer group has {length} characters, at most {CONSUMER_GROUP_CHARS_MAX} are allowed"
         ));
     }
-    if !name.bytes().all(name_byte) {
+    if !name.bytes().all(is_name_byte) {
         return refuse(format!(
             "the consumer group {name:?} has characters other than % | a-z A-Z 0-9 _ -"
         ));
@@ -181,10 +152,6 @@ pub fn property(key: &str, value: &str) -> Result<(), Refusal> {
         return refuse(format!("the user property {key} belongs to the system"));
     }
     Ok(())
-}
-
-fn name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'_' | b'-')
 }
 
 #[cfg(test)]

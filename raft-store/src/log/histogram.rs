@@ -12,6 +12,7 @@ const BOUNDS_US: [u64; 15] = [
 #[derive(Default)]
 pub struct Histogram {
     counts: [AtomicU64; BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
 }
 
 impl Histogram {
@@ -20,6 +21,7 @@ impl Histogram {
         let micros = duration.as_micros() as u64;
         let bucket = BOUNDS_US.partition_point(|bound| *bound < micros);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(micros, Ordering::Relaxed);
     }
 
     /// Upper bound in microseconds (`u64::MAX` for the last) and count of each bucket.
@@ -28,6 +30,11 @@ impl Histogram {
         bounds
             .zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
             .collect()
+    }
+
+    /// All durations together, in microseconds.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Ordering::Relaxed)
     }
 }
 
@@ -46,5 +53,6 @@ mod tests {
             (buckets[0], buckets[1], buckets[15]),
             ((50, 2), (100, 1), (u64::MAX, 1))
         );
+        assert_eq!(histogram.sum_us(), 10_000_102);
     }
 }

@@ -131,6 +131,24 @@ impl Presence {
         self.with(|state| state.peers.get(&id).and_then(|seen| seen.closed))
     }
 
+    /// Whether this replica was never heard, or its last connection closed.
+    pub fn is_away(&self, id: u64) -> bool {
+        self.with(|state| {
+            let seen = state.peers.get(&id);
+            seen.is_none_or(|seen| seen.heard.is_none() || seen.closed.is_some())
+        })
+    }
+
+    /// Resolves once this replica is away.
+    pub async fn goes_away(&self, id: u64) {
+        let mut changes = self.changes();
+        while !self.is_away(id) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Marks the leader with this vote as gone.
     pub fn mark(&self, vote: Vote) {
         self.with(|state| state.gone = Some(vote));
@@ -159,8 +177,10 @@ mod tests {
         let second = presence.opened(1);
         drop(first);
         assert_eq!(presence.closed_at(1), None);
+        assert!(!presence.is_away(1) && presence.is_away(2));
         drop(second);
-        assert!(presence.closed_at(1).is_some());
+        assert!(presence.closed_at(1).is_some() && presence.is_away(1));
+        presence.goes_away(1).await;
         presence.mark(vote);
         assert!(presence.is_gone(&vote));
         assert!(!presence.is_gone(&Vote::new_committed(4, 1)));

@@ -25,16 +25,27 @@ pub type Meta = SnapshotMeta<CommittedLeaderIdOf<Config>, u64, Node>;
 /// A snapshot: what it says about itself, and the machine's export.
 pub type Export = Snapshot<CommittedLeaderIdOf<Config>, u64, Node, Bytes>;
 
-/// A [`Machine`] with its outcome type erased.
-trait Driven: Send {
+/// A [`Machine`] with its outcome type erased: what drives it is compiled once, in this crate.
+pub trait Driven: Send {
+    /// See [`Machine::applied`].
+    fn applied(&self) -> Option<Applied>;
+    /// See [`Machine::apply`].
     fn apply(&mut self, id: EntryId, commands: &[(u32, Bytes)]) -> Result<Outcomes, MachineError>;
+    /// See [`Machine::apply_blank`].
     fn apply_blank(&mut self, id: EntryId) -> Result<(), MachineError>;
+    /// See [`Machine::apply_membership`].
     fn apply_membership(&mut self, id: EntryId, membership: Bytes) -> Result<(), MachineError>;
+    /// See [`Machine::export`].
     fn export(&mut self) -> Result<Bytes, MachineError>;
+    /// See [`Machine::install`].
     fn install(&mut self, applied: Applied, export: Bytes) -> Result<(), MachineError>;
 }
 
 impl<M: Machine> Driven for M {
+    fn applied(&self) -> Option<Applied> {
+        Machine::applied(self)
+    }
+
     fn apply(&mut self, id: EntryId, commands: &[(u32, Bytes)]) -> Result<Outcomes, MachineError> {
         let outcomes = Machine::apply(self, id, commands)?;
         if outcomes.len() != commands.len() {
@@ -91,17 +102,17 @@ pub struct Builder {
 
 impl Adapter {
     /// Drives `machine`; entries wait until `log` has them durable. The receiver follows what is applied.
-    pub fn new<M: Machine>(
-        machine: M,
+    pub fn new(
+        machine: Box<dyn Driven>,
         log: Option<Log>,
     ) -> Result<(Adapter, watch::Receiver<Option<EntryId>>), format::FormatError> {
-        let (applied, membership) = match Machine::applied(&machine) {
+        let (applied, membership) = match machine.applied() {
             Some(applied) => (Some(applied.id), format::decode_kept(&applied.membership)?),
             None => (None, KeptMembership::default()),
         };
         let (progress, receiver) = watch::channel(applied);
         let durable = log.as_ref().map(Log::durable);
-        let machine: Mutex<Box<dyn Driven>> = Mutex::new(Box::new(machine));
+        let machine = Mutex::new(machine);
         let snapshot = Arc::new(Mutex::new(None));
         Ok((
             Adapter {

@@ -87,7 +87,7 @@ async fn store(disk: Arc<dyn Disk>, folder: Option<tempfile::TempDir>) -> (Open,
         _folder: folder,
     };
     // The suite applies entries it never appended, so nothing waits for the log here.
-    let (adapter, _) = Adapter::new(Cursor::default(), None).expect("no membership yet");
+    let (adapter, _) = Adapter::new(Box::new(Cursor::default()), None).expect("no membership yet");
     (open, Store::new(log, Durability::FsyncQuorum), adapter)
 }
 

@@ -66,6 +66,7 @@ pub const EXCEPTIONS: &[Exception] = &[
     ("raft-store/src/raft/runtime.rs", "block_on", "openraft asks its runtime for it; only its tests call it"),
     ("broker/src/blocking.rs", "tokio::task::spawn_blocking", "the seam itself: a bounded pool, inline when simulated"),
     ("broker/src/blocking.rs", "spawn_blocking", "the same"),
+    ("broker/src/process.rs", "std::fs", "a process claims its data folder with a lock of the system"),
     ("broker/src/process.rs", "tokio::runtime", "the broker as a process: owns the runtimes, runs in no simulation"),
     ("broker/src/process.rs", "block_on", "the same"),
     ("broker/src/process.rs", "std::thread::Builder", "the log's writer has a thread of its own in production"),
