@@ -29,6 +29,7 @@ use crate::probe;
 use crate::registration::{Registration, keep_registered};
 use crate::routes::Routes;
 use crate::rpc::Messaging;
+use crate::rpc::confirm::confirm_deliveries;
 use crate::server::{ClientRoute, PeerRoute, serve};
 use crate::state::kv::Kv;
 use crate::state::kv::memory::MemoryKv;
@@ -250,6 +251,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     let (ready_sender, ready) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(tell_health(reporter.clone(), ready.clone()));
+    tasks.spawn(confirm_deliveries(Arc::clone(&door)));
     tasks.spawn(probe::keep_probing(door, Arc::clone(&routes), ready_sender));
     tasks.spawn(timers::renew_leases(Arc::clone(&leader)));
     if let Some(listener) = metrics_listener {

@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout_at};
 use tonic::transport::Channel;
 
 use crate::call::Call;
+use crate::delivered::Delivered;
 use crate::leader::{Leader, Verb};
 use crate::limits;
 use crate::refusal::{LeadError, Refusal};
@@ -31,6 +32,8 @@ use crate::refusal::{LeadError, Refusal};
 pub struct Door {
     /// The own side, for calls that need no hop.
     pub leader: Arc<Leader>,
+    /// What went out through it.
+    pub delivered: Delivered,
     net: Arc<dyn Net>,
     /// Connections to other doors, by address.
     doors: Mutex<BTreeMap<String, DoorClient<Channel>>>,
@@ -43,6 +46,7 @@ impl Door {
     pub fn new(leader: Arc<Leader>, net: Arc<dyn Net>) -> Self {
         Self {
             leader,
+            delivered: Delivered::default(),
             net,
             doors: Mutex::default(),
             last: Mutex::default(),

@@ -82,6 +82,7 @@ impl DoorRpc for DoorService {
             rpc::receive::Receive,
             rpc::ack::Ack,
             rpc::change::Change,
+            rpc::confirm::Confirm,
             rpc::release::Release,
             rpc::route::EnsureTopic,
             rpc::heartbeat::Heartbeat,

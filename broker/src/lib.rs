@@ -7,6 +7,7 @@ mod call;
 mod clients;
 pub mod config;
 mod counters;
+mod delivered;
 mod door;
 mod driver;
 mod forwarded;

@@ -102,6 +102,13 @@ pub const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 /// See [`RENEW_INTERVAL`].
 pub const RENEW_BATCH_MAX: usize = 1024;
 
+/// Replies to self-renewing consumers that a door remembers until it confirms them.
+pub const DELIVERIES_MAX: usize = 65_536;
+/// A door confirms what it delivered after so long, well before the first stretch of a self-renewing lease ends.
+pub const CONFIRM_AFTER: Duration = Duration::from_secs(40);
+/// An address keeps its assignments for so long after its replica died: a consumer that loses an assignment forgets what
+/// it has in hand.
+pub const ASSIGNMENT_GRACE: Duration = Duration::from_secs(60);
 /// How often the state's flusher looks, and when it flushes: after so many bytes of commands, or so long.
 pub const FLUSH_CHECK: Duration = Duration::from_secs(1);
 /// See [`FLUSH_CHECK`].

@@ -8,8 +8,10 @@ use std::sync::Mutex;
 
 use ledgermq_proto::registry::{BrokerGroupRoute, Routes as Pushed};
 use ledgermq_raft_store::{Member, Role};
+use tokio::time::Instant;
 
 use self::shape::{GroupRoute, ReplicaAddress};
+use crate::limits;
 use crate::state::topic::{Topic, TopicKind};
 
 /// Routes as this replica knows them.
@@ -24,6 +26,8 @@ struct Known {
     others: BTreeMap<String, BrokerGroupRoute>,
     /// Replicas of the own broker group that its leader hears; None while unknown.
     alive: Option<BTreeSet<u64>>,
+    /// When each of them was last among those.
+    alive_at: BTreeMap<u64, Instant>,
     members: Vec<ReplicaAddress>,
 }
 
@@ -49,7 +53,12 @@ impl Routes {
 
     /// Takes what the leader of the own broker group says of its replicas.
     pub fn leader_hears(&self, alive: BTreeSet<u64>) {
-        self.lock().alive = Some(alive);
+        let (mut known, now) = (self.lock(), Instant::now());
+        known
+            .alive_at
+            .retain(|_, at| now.duration_since(*at) < limits::ASSIGNMENT_GRACE);
+        known.alive_at.extend(alive.iter().map(|id| (*id, now)));
+        known.alive = Some(alive);
     }
 
     /// Whether the members of the own broker group are not known yet.
@@ -120,6 +129,21 @@ impl Routes {
         groups
     }
 
+    /// The same for consumers: a replica of the own broker group that died a moment ago still counts, since a consumer that
+    /// loses an assignment forgets the messages that it has in hand.
+    pub fn for_consumers(&self, mut groups: Vec<GroupRoute>) -> Vec<GroupRoute> {
+        let known = self.lock();
+        let own = groups.iter_mut().find(|group| group.name == self.broker_group);
+        if let Some(own) = own {
+            let lately = known
+                .alive_at
+                .iter()
+                .filter(|(_, at)| at.elapsed() < limits::ASSIGNMENT_GRACE);
+            own.alive.extend(lately.map(|(id, _)| *id));
+        }
+        groups
+    }
+
     /// What is known of other broker groups.
     pub fn others(&self) -> Vec<BrokerGroupRoute> {
         self.lock().others.values().cloned().collect()
@@ -145,4 +169,31 @@ pub fn kind_of(word: &str) -> Option<TopicKind> {
 /// A topic as routes need it.
 pub fn described(topic: &Topic) -> (TopicKind, u32) {
     (topic.kind, topic.queues)
+}
+
+#[cfg(test)]
+mod tests {
+    use ledgermq_raft_store::ReplicaId;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_died_keeps_its_assignments_for_a_while() {
+        let routes = Routes::new("broker-a");
+        let member = |id| Member {
+            id: ReplicaId(id),
+            peer_address: format!("peer-{id}:1"),
+            client_address: format!("client-{id}:1"),
+            voter: true,
+        };
+        routes.members(&[member(1), member(2)]);
+        routes.leader_hears([1, 2].into());
+        routes.leader_hears([1].into());
+        let groups = || routes.of_topic("t", Some((TopicKind::Fifo, 4)), Role::default());
+        let alive = |groups: Vec<GroupRoute>| groups[0].alive.iter().copied().collect::<Vec<u64>>();
+        assert_eq!(alive(groups()), [1], "senders leave it out at once");
+        assert_eq!(alive(routes.for_consumers(groups())), [1, 2]);
+        tokio::time::advance(limits::ASSIGNMENT_GRACE).await;
+        assert_eq!(alive(routes.for_consumers(groups())), [1]);
+    }
 }

@@ -3,6 +3,7 @@
 pub mod ack;
 pub mod assignment;
 pub mod change;
+pub mod confirm;
 pub mod heartbeat;
 pub mod receive;
 pub mod release;

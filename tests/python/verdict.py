@@ -68,8 +68,9 @@ class Sends:
             if not group:
                 normal.append(failure)
                 continue
-            address = addresses[group]
-            down = any(a == address and since <= failure["t"] and intent["t"] <= until + 8.0 for a, since, until in outages)
+            # Where the client was, as the failure says: a route may have moved the message group to another address meanwhile.
+            named = {a for a, _, _ in outages if a in failure.get("error", "")} or {addresses[group]}
+            down = any(a in named and since <= failure["t"] and intent["t"] <= until + 8.0 for a, since, until in outages)
             (dead_address if down else other).append(failure)
         return normal, dead_address, other
 

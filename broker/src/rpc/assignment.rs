@@ -19,7 +19,7 @@ impl Messaging {
         tonic::Response::new(match answer {
             Ok((groups, fifo)) => QueryAssignmentResponse {
                 status: Some(ok()),
-                assignments: assignments(language, &topic, &groups, fifo),
+                assignments: assignments(language, &topic, &self.routes.for_consumers(groups), fifo),
             },
             Err(refusal) => QueryAssignmentResponse {
                 status: Some(refusal.status(language)),

@@ -4,7 +4,8 @@
 //!   plan ─▶ reserve ─▶ propose the lease ─▶ read the granted records ─▶ reply
 //!     └─ nothing ─▶ park in the lane until an arrival, a lease's end, the deadline, or the loss of leadership
 //! ```
-//! A client that is gone when its messages were granted gives them back: they are visible after 1 s.
+//! A client that is gone when its messages were granted gives them back: they are visible after 1 s. What was written to the
+//! end of the reply is confirmed by the door before its lease is renewed.
 
 mod grant;
 
@@ -17,11 +18,12 @@ use std::time::Duration;
 
 use futures::Stream;
 use ledgermq_proto::rocketmq::receive_message_response::Content;
-use ledgermq_proto::rocketmq::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
+use ledgermq_proto::rocketmq::{Code, Message, ReceiveMessageRequest, ReceiveMessageResponse, Status};
 use tokio::time::{Instant, sleep_until};
 
 use super::Messaging;
 use crate::call::{self, Call};
+use crate::delivered::{Delivery, Stretch, stretches};
 use crate::door::{leadership_ends, stops};
 use crate::lanes::{Lane, Parked};
 use crate::leader::{Leader, Verb};
@@ -41,10 +43,21 @@ pub struct Received {
     pub messages: Vec<Message>,
 }
 
-/// The frames of one reply. Messages that were not taken when it is dropped are given back.
+/// The frames of one reply. Messages that were not taken when it is dropped are given back; a reply that was taken whole is
+/// noted as delivered.
 pub struct Frames {
     frames: VecDeque<ReceiveMessageResponse>,
-    give_back: Option<(Messaging, Call, Resource, Resource)>,
+    handed_out: Option<HandedOut>,
+}
+
+/// Whose messages a reply carries.
+struct HandedOut {
+    messaging: Messaging,
+    call: Call,
+    consumer_group: String,
+    topic: String,
+    /// Leases that renew by themselves; empty for others.
+    self_renewing: Vec<Stretch>,
 }
 
 impl Messaging {
@@ -65,8 +78,23 @@ impl Messaging {
             }
             Ok((call, received)) => {
                 let topic = request.message_queue.and_then(|queue| queue.topic).unwrap_or_default();
-                let give_back = (self.clone(), call, request.group.unwrap_or_default(), topic);
-                self.frames(ok(), received.messages, Some(give_back))
+                let handles = received
+                    .messages
+                    .iter()
+                    .filter_map(handle)
+                    .filter_map(|text| text.parse().ok());
+                let handed_out = HandedOut {
+                    messaging: self.clone(),
+                    call,
+                    consumer_group: request.group.unwrap_or_default().name,
+                    topic: topic.name,
+                    self_renewing: if request.auto_renew {
+                        stretches(handles)
+                    } else {
+                        Vec::new()
+                    },
+                };
+                self.frames(ok(), received.messages, Some(handed_out))
             }
             Err(refusal) => self.frames(refusal.status(language), Vec::new(), None),
         })
@@ -100,19 +128,14 @@ impl Messaging {
     }
 
     /// Status first, then the messages, then the time (grpc.md B.5); never without a frame.
-    fn frames(
-        &self,
-        status: Status,
-        messages: Vec<Message>,
-        give_back: Option<(Messaging, Call, Resource, Resource)>,
-    ) -> Frames {
+    fn frames(&self, status: Status, messages: Vec<Message>, handed_out: Option<HandedOut>) -> Frames {
         let now_ms = (self.wall_clock)();
         let frame = |content| ReceiveMessageResponse { content: Some(content) };
         let mut frames = VecDeque::with_capacity(messages.len() + 2);
         frames.push_back(frame(Content::Status(status)));
         frames.extend(messages.into_iter().map(|message| frame(Content::Message(message))));
         frames.push_back(frame(Content::DeliveryTimestamp(timestamp(now_ms))));
-        Frames { frames, give_back }
+        Frames { frames, handed_out }
     }
 }
 
@@ -134,18 +157,36 @@ impl Stream for Frames {
 
 impl Drop for Frames {
     fn drop(&mut self) {
-        let Some((messaging, call, group, topic)) = self.give_back.take() else {
+        let Some(handed_out) = self.handed_out.take() else {
             return;
         };
-        let handle = |frame: ReceiveMessageResponse| match frame.content {
-            Some(Content::Message(message)) => message.system_properties.and_then(|system| system.receipt_handle),
+        let HandedOut {
+            messaging,
+            call,
+            consumer_group,
+            topic,
+            self_renewing,
+        } = handed_out;
+        let untaken = self.frames.drain(..).filter_map(|frame| match frame.content {
+            Some(Content::Message(message)) => handle(&message).map(str::to_owned),
             _ => None,
-        };
-        let handles: Vec<String> = self.frames.drain(..).filter_map(handle).collect();
+        });
+        let handles: Vec<String> = untaken.collect();
         if !handles.is_empty() {
-            tokio::spawn(async move { messaging.release(call, group.name, topic.name, handles).await });
+            tokio::spawn(async move { messaging.release(call, consumer_group, topic, handles).await });
+        } else if !self_renewing.is_empty() {
+            messaging.door.delivered.note(Delivery {
+                client_id: call.client_id,
+                consumer_group,
+                topic,
+                stretches: self_renewing,
+            });
         }
     }
+}
+
+fn handle(message: &Message) -> Option<&str> {
+    message.system_properties.as_ref()?.receipt_handle.as_deref()
 }
 
 /// One poll at the leader.

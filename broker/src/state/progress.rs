@@ -124,6 +124,19 @@ impl Progress {
         (span.last >= offset).then_some((*first, span))
     }
 
+    /// The spans that reach into `first..=last`, ascending; none of a queue that does not exist.
+    pub fn spans_within(
+        &self,
+        queue_id: u32,
+        first: QueueOffset,
+        last: QueueOffset,
+    ) -> impl Iterator<Item = (QueueOffset, &Span)> {
+        let from = self.span_of(queue_id, first).map_or(first, |(from, _)| from);
+        let queue = self.queues.get(queue_id as usize).filter(|_| from <= last);
+        let spans = queue.map(|queue| queue.spans.range(from..=last));
+        spans.into_iter().flatten().map(|(first, span)| (*first, span))
+    }
+
     /// The pieces of spans within `first..=last`, ascending, cut to it.
     pub fn pieces(&self, queue_id: u32, first: QueueOffset, last: QueueOffset) -> Vec<(QueueOffset, Span)> {
         let spans = &self.queues[queue_id as usize].spans;

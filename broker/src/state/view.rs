@@ -3,7 +3,7 @@
 
 use super::command::RenewSpan;
 use super::export;
-use super::identity::{QueueOffset, TopicId};
+use super::identity::{LeaseId, QueueOffset, TopicId};
 use super::kv::KvError;
 use super::limits;
 use super::machine::Shared;
@@ -107,7 +107,33 @@ impl View {
         planner::plan(&self.shared.read(), &*self.shared.kv, request)
     }
 
-    /// Self-renewing leases that end within the next [`limits::RENEW_AHEAD_MS`] after `now_ms`; at most
+    /// The self-renewing spans of a lease among these offsets of a queue.
+    pub fn self_renewing(
+        &self,
+        (consumer_group, topic): (&str, &str),
+        queue_id: u32,
+        (first, last): (QueueOffset, QueueOffset),
+        lease: LeaseId,
+    ) -> Vec<RenewSpan> {
+        let hot = self.shared.read();
+        let (Some(topic), Some(group)) = (hot.topics.named(topic), hot.groups.named(consumer_group)) else {
+            return Vec::new();
+        };
+        let Some(progress) = hot.progress.get(&(topic.topic.id, group.id)) else {
+            return Vec::new();
+        };
+        let spans = progress.spans_within(queue_id, first, last);
+        spans
+            .filter(|(_, span)| span.lease == lease && span.renewal.is_some())
+            .map(|(first, span)| RenewSpan {
+                queue_id,
+                first,
+                lease: span.lease,
+            })
+            .collect()
+    }
+
+    /// Confirmed self-renewing leases that end within the next [`limits::RENEW_AHEAD_MS`] after `now_ms`; at most
     /// [`limits::RENEWALS_PER_QUESTION`].
     pub fn auto_renew_due(&self, now_ms: u64) -> Vec<RenewDue> {
         let hot = self.shared.read();
@@ -120,6 +146,10 @@ impl View {
                 let Some((_, span)) = progress.span_of(queue_id, first) else {
                     continue;
                 };
+                // The first renewal is the word of the door that delivered it.
+                if span.renewal.is_none_or(|renewal| renewal.count == 0) {
+                    continue;
+                }
                 due.push(RenewDue {
                     consumer_group: progress.group.name.clone(),
                     topic: state.topic.name.clone(),

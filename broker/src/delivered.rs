@@ -1,0 +1,146 @@
+//! What this door has handed to consumers whose leases renew by themselves.
+//!
+//! A reply can be lost on its last way: the door dies, the connection breaks. The client then knows nothing of messages that
+//! are leased to it, and while it lives a lease that is simply renewed would hide them for hours. So the first renewal is the
+//! word of the door that wrote the reply to its end; without it the lease runs out and the messages are handed out again.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::limits;
+use crate::state::handle::ReceiptHandle;
+use crate::state::identity::{LeaseId, QueueOffset};
+
+/// Messages that follow each other in a queue, handed out by one lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The queue.
+    pub queue_id: u32,
+    /// The first.
+    pub first: QueueOffset,
+    /// The last.
+    pub last: QueueOffset,
+    /// The lease.
+    pub lease: LeaseId,
+}
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who got it.
+    pub client_id: String,
+    /// For which consumer group.
+    pub consumer_group: String,
+    /// Of which topic.
+    pub topic: String,
+    /// What was in it.
+    pub stretches: Vec<Stretch>,
+}
+
+/// The replies of the last minute; when there are too many the oldest are forgotten, and their leases run out.
+#[derive(Default)]
+pub struct Delivered {
+    replies: Mutex<VecDeque<(Instant, Delivery)>>,
+}
+
+/// The messages of these handles as few stretches.
+pub fn stretches(handles: impl Iterator<Item = ReceiptHandle>) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for handle in handles {
+        let one = Stretch {
+            queue_id: handle.queue_id,
+            first: handle.offset,
+            last: handle.offset,
+            lease: handle.lease,
+        };
+        match stretches.last_mut() {
+            Some(before)
+                if (before.queue_id, before.lease, before.last.next()) == (one.queue_id, one.lease, one.first) =>
+            {
+                before.last = one.last;
+            }
+            _ => stretches.push(one),
+        }
+    }
+    stretches
+}
+
+impl Delivered {
+    fn replies(&self) -> MutexGuard<'_, VecDeque<(Instant, Delivery)>> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reply was written to its end.
+    pub fn note(&self, delivery: Delivery) {
+        let mut replies = self.replies();
+        if replies.len() >= limits::DELIVERIES_MAX {
+            replies.pop_front();
+        }
+        replies.push_back((Instant::now(), delivery));
+    }
+
+    /// The replies whose leases need their first renewal now.
+    pub fn due(&self) -> Vec<Delivery> {
+        let mut replies = self.replies();
+        let mut due = Vec::new();
+        while replies
+            .front()
+            .is_some_and(|(at, _)| at.elapsed() >= limits::CONFIRM_AFTER)
+            && let Some((_, delivery)) = replies.pop_front()
+        {
+            due.push(delivery);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::identity::TopicId;
+
+    fn handle(queue_id: u32, offset: u64, lease: u64) -> ReceiptHandle {
+        ReceiptHandle {
+            broker_group: "broker-a".to_owned(),
+            topic: TopicId(1),
+            queue_id,
+            offset: QueueOffset(offset),
+            lease: LeaseId(lease),
+        }
+    }
+
+    #[test]
+    fn messages_in_a_row_are_one_stretch() {
+        let handles = [(1, 5, 9), (1, 6, 9), (1, 8, 9), (2, 9, 9), (2, 10, 8)];
+        let found = stretches(
+            handles
+                .into_iter()
+                .map(|(queue_id, offset, lease)| handle(queue_id, offset, lease)),
+        );
+        let found: Vec<_> = found.iter().map(|s| (s.queue_id, s.first.0, s.last.0)).collect();
+        assert_eq!(found, [(1, 5, 6), (1, 8, 8), (2, 9, 9), (2, 10, 10)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replies_are_due_once_and_bounded() {
+        let delivered = Delivered::default();
+        let delivery = |number: usize| Delivery {
+            client_id: number.to_string(),
+            consumer_group: "cg".to_owned(),
+            topic: "t".to_owned(),
+            stretches: Vec::new(),
+        };
+        delivered.note(delivery(0));
+        assert!(delivered.due().is_empty());
+        tokio::time::advance(limits::CONFIRM_AFTER).await;
+        delivered.note(delivery(1));
+        assert_eq!(delivered.due(), [delivery(0)]);
+        assert!(delivered.due().is_empty());
+        (2..limits::DELIVERIES_MAX + 2).for_each(|number| delivered.note(delivery(number)));
+        tokio::time::advance(limits::CONFIRM_AFTER).await;
+        let due = delivered.due();
+        assert_eq!((due.len(), due.first()), (limits::DELIVERIES_MAX, Some(&delivery(2))));
+    }
+}
