@@ -1,7 +1,7 @@
 //! The replicated commitlog of one broker group.
 //!
 //! ```text
-//! lib ─▶ open, handle, bootstrap ─▶ takeover ─▶ peer ─▶ raft ─▶ log ─▶ disk
+//! lib ─▶ open, handle, bootstrap, membership ─▶ introduction, takeover ─▶ peer ─▶ raft ─▶ log ─▶ disk
 //!                                      all of them: types, limits, options, status, errors, machine, body, identity
 //! ```
 //!
@@ -15,9 +15,11 @@ pub mod disk;
 pub mod errors;
 mod handle;
 mod identity;
+mod introduction;
 pub mod limits;
 pub mod log;
 pub mod machine;
+mod membership;
 mod open;
 pub mod options;
 mod peer;
@@ -26,7 +28,7 @@ pub mod status;
 mod takeover;
 pub mod types;
 
-pub use errors::{BootstrapError, OpenError, ProposeError, ReadError, TransferError};
+pub use errors::{BootstrapError, MembershipError, OpenError, ProposeError, ReadError, TransferError};
 pub use handle::{Handle, Proposed};
 pub use machine::{Applied, Export, ExportPart, Machine, MachineError};
 pub use open::{Driver, open};

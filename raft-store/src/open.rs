@@ -14,6 +14,8 @@ use crate::handle::{Handle, Parts};
 use crate::identity::{Identity, Keeper};
 use crate::log::{Log, LogOptions, Writer};
 use crate::machine::Machine;
+use crate::membership::Changes;
+use crate::membership::steps::Membership;
 use crate::options::{Options, Seams};
 use crate::peer::beat;
 use crate::peer::client::Network;
@@ -22,6 +24,7 @@ use crate::peer::link::Links;
 use crate::peer::passport::Passport;
 use crate::peer::presence::Presence;
 use crate::raft::adapter::{Adapter, Driven};
+use crate::raft::members;
 use crate::raft::proposer::Proposer;
 use crate::raft::roles;
 use crate::raft::runtime::Draws;
@@ -113,12 +116,23 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         draw: (u128::from(draws.draw()) << 64) | u128::from(draws.draw()),
     };
     let (births, asked) = mpsc::channel(1);
+    let membership = Membership {
+        raft: raft.clone(),
+        links: Arc::clone(&network.links),
+        passport: Arc::clone(&network.passport),
+        presence: Arc::clone(&network.presence),
+        silence: Duration::from_millis(options.timings.silence_ms),
+    };
+    let (changes, changing) = Changes::new();
+    let (members_sender, members) = watch::channel(members::members(&members::now(&raft)));
     // Ends with the core, so that the last word about the role is that there is none.
     tokio::spawn(following);
     let tasks = vec![
         tokio::spawn(proposing).abort_handle(),
         tokio::spawn(beating).abort_handle(),
         tokio::spawn(bootstrap.serve(asked)).abort_handle(),
+        tokio::spawn(membership.serve(changing)).abort_handle(),
+        tokio::spawn(members::follow(raft.clone(), members_sender)).abort_handle(),
         tokio::spawn(takeover.run()).abort_handle(),
     ];
     let parts = Parts {
@@ -132,6 +146,9 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         elections,
         takeovers,
         births,
+        changes,
+        members,
+        silence: Duration::from_millis(options.timings.silence_ms),
         tasks,
     };
     Ok((parts, Driver { writer }))

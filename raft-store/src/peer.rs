@@ -8,4 +8,5 @@ pub mod link;
 pub mod passport;
 pub mod presence;
 pub mod service;
+pub mod standing;
 pub mod wire;

@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod config;
 pub mod format;
+pub mod members;
 pub mod proposer;
 pub mod roles;
 pub mod runtime;

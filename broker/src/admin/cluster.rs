@@ -198,7 +198,9 @@ impl Verb for Transfer {
         transferred.map_err(|error| match error {
             TransferError::NotLeader { .. } | TransferError::Stopped(_) => LeadError::NotLeader,
             TransferError::UnknownReplica(_) => Refusal::new(Code::NotFound, error.to_string()).into(),
-            TransferError::Timeout(_) | TransferError::Away(_) => Refusal::new(Code::PreconditionFailed, error.to_string()).into(),
+            TransferError::Timeout(_) | TransferError::Away(_) => {
+                Refusal::new(Code::PreconditionFailed, error.to_string()).into()
+            }
         })?;
         Ok(wire::TransferLeaderResponse {
             term: leader.handle.status().term.get(),

@@ -21,6 +21,7 @@ use crate::peer::wire::{self, WireError};
 use crate::raft::adapter::{Adapter, Meta};
 use crate::raft::config::Config;
 use crate::raft::format;
+use crate::types::EntryId;
 
 /// The tonic service of one replica.
 pub type PeerService = PeerServer<Service>;
@@ -65,6 +66,7 @@ impl Service {
                 "this replica believes the leader gone and is electing another",
             ));
         }
+        self.passport.standing.led();
         Ok(request)
     }
 
@@ -103,6 +105,20 @@ impl Service {
         Ok(Some((self.unfenced(message)?, from)))
     }
 
+    fn beat_reply(&self, sequence: u64, not_a_member: Option<EntryId>) -> wire::BeatReply {
+        wire::BeatReply {
+            sequence,
+            wall_ms: self.clock.wall(),
+            not_a_member: not_a_member.map(wire::EntryId::from),
+        }
+    }
+
+    /// Checks who asks for a vote.
+    fn candidate(&self, request: &mut wire::BallotRequest) -> Result<(), Status> {
+        let from = self.caller(request.header.take())?;
+        self.passport.check_candidate(from, request.last.map(EntryId::from))
+    }
+
     async fn one_beat(
         &self,
         inbound: &mut Streaming<wire::Beat>,
@@ -116,13 +132,14 @@ impl Service {
             Some((from, _)) => self.presence.heard(*from),
             None => {
                 let from = self.caller(beat.header)?;
+                // The guard stays empty: a caller that goes on without a header is refused.
+                if let Some(lacking) = self.passport.lacks(from) {
+                    return Ok(Some(self.beat_reply(beat.sequence, Some(lacking))));
+                }
                 *guard = Some((from, self.presence.opened(from)));
             }
         }
-        Ok(Some(wire::BeatReply {
-            sequence: beat.sequence,
-            wall_ms: self.clock.wall(),
-        }))
+        Ok(Some(self.beat_reply(beat.sequence, None)))
     }
 
     async fn installed(&self, mut inbound: Streaming<wire::SnapshotChunk>) -> Result<wire::SnapshotReply, Status> {
@@ -232,7 +249,7 @@ impl Peer for Service {
 
     async fn vote(&self, request: Request<wire::BallotRequest>) -> Result<Response<wire::BallotReply>, Status> {
         let mut request = request.into_inner();
-        self.caller(request.header.take())?;
+        self.candidate(&mut request)?;
         let response = self
             .raft
             .vote(wire::ballot_in(request).map_err(bad)?)
@@ -243,7 +260,7 @@ impl Peer for Service {
 
     async fn pre_vote(&self, request: Request<wire::BallotRequest>) -> Result<Response<wire::BallotReply>, Status> {
         let mut request = request.into_inner();
-        self.caller(request.header.take())?;
+        self.candidate(&mut request)?;
         let response = self
             .raft
             .pre_vote(wire::ballot_in(request).map_err(bad)?)
