@@ -176,7 +176,7 @@ impl<M: Machine> Handle<M> {
         let members = self.members().into_iter().map(|member| {
             let own = member.id == identity.id;
             let id = member.id.get();
-            let progress = progress(&self.parts.raft, &network.presence, self.parts.silence, id);
+            let progress = progress(&metrics, &network.presence, self.parts.silence, id);
             MemberStatus {
                 last_index: if own { log.last.map(|id| id.index) } else { matched(id) },
                 heard_ms_ago: progress.heard_ms_ago,

@@ -16,8 +16,7 @@ pub mod steps;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::Raft;
-use openraft::async_runtime::watch::WatchReceiver;
+use openraft::RaftMetrics;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::bootstrap::Candidate;
@@ -26,7 +25,6 @@ use crate::handle::Handle;
 use crate::limits;
 use crate::machine::Machine;
 use crate::peer::presence::Presence;
-use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
 use crate::status::State;
 use crate::types::ReplicaId;
@@ -157,19 +155,16 @@ pub struct Progress {
     pub caught_up: bool,
 }
 
-/// Asks the core how far a member is. Only a leader knows.
-pub fn progress(raft: &Raft<Config, Adapter>, presence: &Presence, silence: Duration, id: u64) -> Progress {
-    let behind = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let next = metrics.last_log_index.map_or(0, |last| last + 1);
-        let matched = metrics.replication.as_ref().and_then(|all| all.get(&id)?.as_ref());
-        match metrics.id == id {
-            true => Some(0),
-            false => matched.map(|matched| next.saturating_sub(matched.index() + 1)),
-        }
+/// How far a member is, by the core's metrics; only a leader's know.
+pub fn progress(metrics: &RaftMetrics<Config>, presence: &Presence, silence: Duration, id: u64) -> Progress {
+    let own = metrics.id == id;
+    let next = metrics.last_log_index.map_or(0, |last| last + 1);
+    let matched = metrics.replication.as_ref().and_then(|all| all.get(&id)?.as_ref());
+    let behind = match own {
+        true => Some(0),
+        false => matched.map(|matched| next.saturating_sub(matched.index() + 1)),
     };
-    let heard = match raft.server_metrics().borrow_watched().id == id {
+    let heard = match own {
         true => Some(Duration::ZERO),
         false => presence.heard_ago(id),
     };

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Raft};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Asked, Change, Changed, Outcome, progress};
+use super::{Asked, Change, Changed, Outcome, Progress};
 use crate::bootstrap::Candidate;
 use crate::errors::MembershipError;
 use crate::introduction::{self, Rejection};
@@ -144,8 +145,13 @@ impl Membership {
             .await
     }
 
+    fn progress(&self, id: u64) -> Progress {
+        let metrics = self.raft.metrics();
+        super::progress(&metrics.borrow_watched(), &self.presence, self.silence, id)
+    }
+
     fn caught_up(&self, id: ReplicaId) -> Result<(), MembershipError> {
-        let progress = progress(&self.raft, &self.presence, self.silence, id.get());
+        let progress = self.progress(id.get());
         if progress.caught_up {
             return Ok(());
         }
@@ -296,9 +302,8 @@ impl Membership {
 
     /// The voter to hand the leadership to: heard, and with the longest log.
     fn successor(&self, rest: &BTreeSet<u64>) -> Result<ReplicaId, MembershipError> {
-        let behind = |id: &u64| progress(&self.raft, &self.presence, self.silence, *id);
         let living = rest.iter().filter(|id| self.heard(&BTreeSet::from([**id])) > 0);
-        let best = living.min_by_key(|id| behind(id).behind.unwrap_or(u64::MAX));
+        let best = living.min_by_key(|id| self.progress(**id).behind.unwrap_or(u64::MAX));
         best.map(|id| ReplicaId(*id)).ok_or(MembershipError::NoMajority {
             heard: 0,
             voters: rest.len(),

@@ -128,16 +128,18 @@ impl Service {
         let Some(beat) = next.map_err(|_| Status::deadline_exceeded("no beat for too long"))?? else {
             return Ok(None);
         };
+        let from = match guard {
+            Some((from, _)) => *from,
+            None => self.caller(beat.header)?,
+        };
+        if let Some(lacking) = self.passport.lacks(from) {
+            // A caller that goes on without a header is refused.
+            *guard = None;
+            return Ok(Some(self.beat_reply(beat.sequence, Some(lacking))));
+        }
         match guard {
-            Some((from, _)) => self.presence.heard(*from),
-            None => {
-                let from = self.caller(beat.header)?;
-                // The guard stays empty: a caller that goes on without a header is refused.
-                if let Some(lacking) = self.passport.lacks(from) {
-                    return Ok(Some(self.beat_reply(beat.sequence, Some(lacking))));
-                }
-                *guard = Some((from, self.presence.opened(from)));
-            }
+            Some(_) => self.presence.heard(from),
+            None => *guard = Some((from, self.presence.opened(from))),
         }
         Ok(Some(self.beat_reply(beat.sequence, None)))
     }
