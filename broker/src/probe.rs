@@ -83,7 +83,12 @@ pub async fn keep_probing(door: Arc<Door>, routes: Arc<Routes>, ready: watch::Se
                 reacted = Instant::now();
             }
         }
-        routes.members(&door.leader.handle.members());
+        if door.leader.handle.is_removed() {
+            if ready.send_replace(false) {
+                tracing::warn!("not ready: this replica is no member of its broker group any more");
+            }
+            continue;
+        }
         let call = Call {
             client_id: "ledgermq-probe".to_owned(),
             language: Language::Unknown,

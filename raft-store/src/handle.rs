@@ -198,7 +198,7 @@ impl<M: Machine> Handle<M> {
             applied: *self.parts.applied.borrow(),
             durable: log.durable,
             members: members.collect(),
-            removed: network.passport.standing.is_removed(),
+            removed: self.is_removed(),
             poisoned,
             elections: self.parts.elections.load(Ordering::Relaxed),
             takeovers: self.parts.takeovers.load(Ordering::Relaxed),
@@ -215,6 +215,11 @@ impl<M: Machine> Handle<M> {
     /// The same, and its changes.
     pub fn members_watch(&self) -> watch::Receiver<Vec<Member>> {
         self.parts.members.clone()
+    }
+
+    /// Whether this replica was a member and is none any more.
+    pub fn is_removed(&self) -> bool {
+        self.parts.network.passport.standing.is_removed()
     }
 
     /// Confirms with a majority that this replica still leads, waits until all that was committed before is applied,

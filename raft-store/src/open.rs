@@ -99,7 +99,14 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
     let (proposer, proposing) = Proposer::new(raft.clone(), options.in_flight_bytes);
     let (role_sender, role) = watch::channel(Role::default());
     let (elections, takeovers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let following = roles::follow(raft.clone(), applied.clone(), role_sender, Arc::clone(&elections));
+    let (members_sender, members) = watch::channel(members::members(&members::now(&raft)));
+    let following = roles::follow(
+        raft.clone(),
+        applied.clone(),
+        members_sender,
+        role_sender,
+        Arc::clone(&elections),
+    );
     let beat_interval = Duration::from_millis(options.timings.heartbeat_ms);
     let beating = beat::run(raft.clone(), network.clone(), Arc::clone(&clock), beat_interval);
     let takeover = Takeover {
@@ -124,7 +131,6 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         silence: Duration::from_millis(options.timings.silence_ms),
     };
     let (changes, changing) = Changes::new();
-    let (members_sender, members) = watch::channel(members::members(&members::now(&raft)));
     // Ends with the core, so that the last word about the role is that there is none.
     tokio::spawn(following);
     let tasks = vec![
@@ -132,7 +138,6 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         tokio::spawn(beating).abort_handle(),
         tokio::spawn(bootstrap.serve(asked)).abort_handle(),
         tokio::spawn(membership.serve(changing)).abort_handle(),
-        tokio::spawn(members::follow(raft.clone(), members_sender)).abort_handle(),
         tokio::spawn(takeover.run()).abort_handle(),
     ];
     let parts = Parts {

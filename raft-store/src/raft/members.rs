@@ -1,10 +1,9 @@
-//! The membership in force, in our words, for whoever watches.
+//! The membership in force, in our words.
 
 use std::sync::Arc;
 
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::watch;
 
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, KeptMembership};
@@ -26,21 +25,4 @@ pub fn members(membership: &KeptMembership) -> Vec<Member> {
 /// The membership in force now.
 pub fn now(raft: &Raft<Config, Adapter>) -> Arc<KeptMembership> {
     Arc::clone(&raft.server_metrics().borrow_watched().membership_config)
-}
-
-/// Follows the membership until the core ends.
-pub async fn follow(raft: Raft<Config, Adapter>, told: watch::Sender<Vec<Member>>) {
-    let mut metrics = raft.server_metrics();
-    loop {
-        let membership = Arc::clone(&metrics.borrow_and_update().membership_config);
-        let members = members(&membership);
-        told.send_if_modified(|before| {
-            let changed = *before != members;
-            *before = members;
-            changed
-        });
-        if metrics.changed().await.is_err() {
-            return;
-        }
-    }
 }
