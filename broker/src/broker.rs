@@ -54,7 +54,7 @@ pub enum Spawn {
         /// Spawns on the log's runtime.
         raft: Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>,
         /// Runs the log's writer on a thread of its own.
-        writer: Box<dyn FnOnce(Writer) -> io::Result<()> + Send>,
+        writer: Box<dyn FnOnce(Writer) -> io::Result<()> + Send + Sync>,
     },
 }
 

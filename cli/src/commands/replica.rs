@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::admin::Target;
 use crate::broker_groups::{self, Known};
-use crate::clock::now;
 use crate::commands::cluster::broker_groups_of;
 use crate::duration;
 use crate::endpoints::check_address;
@@ -18,6 +17,7 @@ use clap::{Args, Subcommand};
 use ledgermq_client::Admin;
 use ledgermq_proto::admin;
 use serde::Serialize;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// The flags.
@@ -167,7 +167,7 @@ async fn ask<A>(
     change: impl AsyncFn(Admin) -> Result<A, Status>,
 ) -> Result<A, Failure> {
     let admin = known.target.admin();
-    let asked = now();
+    let asked = Instant::now();
     loop {
         match change(admin.clone()).await {
             Ok(answer) => return Ok(answer),
