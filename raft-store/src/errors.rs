@@ -238,7 +238,7 @@ pub enum MembershipError {
         reason: String,
     },
     /// A learner has not caught up.
-    #[error("replica {id} has not caught up: {} behind the leader, last heard {}",
+    #[error("replica {id} has not caught up: it is {} behind the leader, last heard {}",
         behind(.entries), heard(.heard_ms_ago))]
     Behind {
         /// Which replica.
@@ -287,7 +287,7 @@ pub enum MembershipError {
 fn behind(entries: &Option<u64>) -> String {
     match entries {
         Some(entries) => format!("{entries} entries"),
-        None => "by an unknown number of entries".to_owned(),
+        None => "an unknown number of entries".to_owned(),
     }
 }
 

@@ -102,9 +102,12 @@ async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, int
             return Err(Status::unavailable("the stream ended"));
         };
         if let Some(theirs) = reply.not_a_member {
-            let passport = &network.passport;
-            passport.standing.told(theirs.into(), passport.membership_at());
-            return Err(Status::failed_precondition("this replica is no member to it"));
+            let (theirs, own) = (theirs.into(), network.passport.membership_at());
+            network.passport.standing.told(theirs, own);
+            return Err(match own.is_some_and(|own| own > theirs) {
+                true => Status::unavailable("it does not know this replica yet"),
+                false => Status::failed_precondition("this replica is no member to it"),
+            });
         }
         network.presence.heard(id);
         let at = sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
