@@ -1,5 +1,7 @@
 //! What callers hold of an open replica.
 
+mod membership;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,10 +94,6 @@ impl<M: Machine> Handle<M> {
             parts: Arc::new(parts),
             machine: PhantomData,
         }
-    }
-
-    pub(crate) fn parts(&self) -> &Parts {
-        &self.parts
     }
 
     /// Proposes a command and waits until it is applied here. Commands of many callers are coalesced into one entry

@@ -21,12 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::bootstrap::Candidate;
 use crate::errors::MembershipError;
-use crate::handle::Handle;
 use crate::limits;
-use crate::machine::Machine;
 use crate::peer::presence::Presence;
 use crate::raft::config::Config;
-use crate::status::State;
 use crate::types::ReplicaId;
 
 /// A change asked for.
@@ -56,14 +53,15 @@ pub enum Change {
 
 /// What came of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Changed {
+pub enum Changed {
     /// It is done; what the operator must hear all the same.
     Done(Option<String>),
     /// This replica leads and is to go: another must lead first.
     HandOver(ReplicaId),
 }
 
-type Outcome = Result<Changed, MembershipError>;
+/// How a change ends.
+pub type Outcome = Result<Changed, MembershipError>;
 
 /// The way of changes to the task that makes them.
 pub struct Changes {
@@ -87,7 +85,8 @@ impl Changes {
         (Changes { asked, turn }, received)
     }
 
-    async fn ask(&self, change: Change) -> Outcome {
+    /// Asks for a change and waits for what came of it.
+    pub async fn ask(&self, change: Change) -> Outcome {
         let turn = Arc::clone(&self.turn).try_acquire_owned();
         let _turn = turn.map_err(|_| MembershipError::UnderWay)?;
         let stopped = || MembershipError::Stopped("its tasks have ended".to_owned());
@@ -95,52 +94,6 @@ impl Changes {
         let asked = Asked { change, _turn, reply };
         self.asked.send(asked).await.map_err(|_| stopped())?;
         outcome.await.map_err(|_| stopped())?
-    }
-}
-
-impl<M: Machine> Handle<M> {
-    /// Makes an empty, running replica a learner: it receives the log and does not vote.
-    pub async fn add_replica(&self, new: Candidate) -> Result<(), MembershipError> {
-        self.change(Change::Add(new)).await.map(drop)
-    }
-
-    /// Makes a learner that has caught up a voter.
-    pub async fn promote_replica(&self, id: ReplicaId) -> Result<(), MembershipError> {
-        self.change(Change::Promote(id)).await.map(drop)
-    }
-
-    /// Takes a member out. Refused where no majority of the remaining voters is heard, unless forced: the answer is a
-    /// warning then.
-    pub async fn remove_replica(&self, id: ReplicaId, force: bool) -> Result<Option<String>, MembershipError> {
-        self.change(Change::Remove { id, force }).await
-    }
-
-    /// Puts an empty, running replica in the place of a member. Waits a little until it has caught up; answers
-    /// [`MembershipError::Behind`] while it has not, to be asked again.
-    pub async fn replace_replica(&self, old: ReplicaId, new: Candidate) -> Result<(), MembershipError> {
-        self.change(Change::Replace { old, new }).await.map(drop)
-    }
-
-    /// Takes note that a member is reached at other addresses. It must answer there.
-    pub async fn set_replica_address(&self, member: Candidate) -> Result<(), MembershipError> {
-        self.change(Change::SetAddress(member)).await.map(drop)
-    }
-
-    async fn change(&self, change: Change) -> Result<Option<String>, MembershipError> {
-        let role = *self.parts().role.borrow();
-        if role.state != State::Leader {
-            return Err(MembershipError::NotLeader { leader: role.leader });
-        }
-        match self.parts().changes.ask(change).await? {
-            Changed::Done(warning) => Ok(warning),
-            Changed::HandOver(to) => match self.transfer_leader(to).await {
-                Ok(()) => Err(MembershipError::NotLeader { leader: Some(to) }),
-                Err(source) => {
-                    let id = self.parts().network.passport.identity().id;
-                    Err(MembershipError::HandOver { id, source })
-                }
-            },
-        }
     }
 }
 
