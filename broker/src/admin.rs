@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod consumer_groups;
+pub mod replicas;
 pub mod topics;
 
 use std::sync::Arc;
@@ -36,6 +37,12 @@ impl Administration {
     async fn ask<V: Verb>(&self, request: &V::Request) -> Result<Response<V::Reply>, Status> {
         let reply = self.door.call::<V>(&self.own_call(), request).await;
         reply.map(Response::new).map_err(|refusal| grpc(&refusal))
+    }
+
+    /// The same, for one broker group, which must be this broker's.
+    async fn ask_of<V: Verb>(&self, broker_group: &str, request: &V::Request) -> Result<Response<V::Reply>, Status> {
+        cluster::own_group(self, broker_group)?;
+        self.ask::<V>(request).await
     }
 
     fn own_call(&self) -> Call {
@@ -72,6 +79,51 @@ impl Admin for Administration {
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderResponse>, Status> {
         cluster::transfer(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn add_replica(
+        &self,
+        request: Request<wire::AddReplicaRequest>,
+    ) -> Result<Response<wire::AddReplicaResponse>, Status> {
+        let request = request.get_ref();
+        self.ask_of::<replicas::AddReplica>(&request.broker_group, request)
+            .await
+    }
+
+    async fn promote_replica(
+        &self,
+        request: Request<wire::PromoteReplicaRequest>,
+    ) -> Result<Response<wire::PromoteReplicaResponse>, Status> {
+        let request = request.get_ref();
+        self.ask_of::<replicas::PromoteReplica>(&request.broker_group, request)
+            .await
+    }
+
+    async fn remove_replica(
+        &self,
+        request: Request<wire::RemoveReplicaRequest>,
+    ) -> Result<Response<wire::RemoveReplicaResponse>, Status> {
+        let request = request.get_ref();
+        self.ask_of::<replicas::RemoveReplica>(&request.broker_group, request)
+            .await
+    }
+
+    async fn replace_replica(
+        &self,
+        request: Request<wire::ReplaceReplicaRequest>,
+    ) -> Result<Response<wire::ReplaceReplicaResponse>, Status> {
+        let request = request.get_ref();
+        self.ask_of::<replicas::ReplaceReplica>(&request.broker_group, request)
+            .await
+    }
+
+    async fn change_addresses(
+        &self,
+        request: Request<wire::ChangeAddressesRequest>,
+    ) -> Result<Response<wire::ChangeAddressesResponse>, Status> {
+        let request = request.get_ref();
+        self.ask_of::<replicas::ChangeAddresses>(&request.broker_group, request)
+            .await
     }
 
     async fn create_topic(

@@ -231,8 +231,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         },
     ));
     let door = Arc::new(Door::new(Arc::clone(&leader), Arc::clone(&seams.net)));
-    let routes = Arc::new(Routes::new(&config.broker_group));
-    routes.members(&handle.members());
+    let routes = Arc::new(Routes::new(&config.broker_group, handle.members_watch()));
     let messaging = Messaging {
         door: Arc::clone(&door),
         routes: Arc::clone(&routes),

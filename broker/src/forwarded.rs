@@ -97,6 +97,11 @@ impl DoorRpc for DoorService {
             admin::consumer_groups::DescribeConsumerGroup,
             admin::cluster::DescribeGroup,
             admin::cluster::Transfer,
+            admin::replicas::AddReplica,
+            admin::replicas::PromoteReplica,
+            admin::replicas::RemoveReplica,
+            admin::replicas::ReplaceReplica,
+            admin::replicas::ChangeAddresses,
         );
         Ok(tonic::Response::new(ForwardReply { result: Some(result) }))
     }

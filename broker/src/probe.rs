@@ -83,7 +83,6 @@ pub async fn keep_probing(door: Arc<Door>, routes: Arc<Routes>, ready: watch::Se
                 reacted = Instant::now();
             }
         }
-        routes.members(&door.leader.handle.members());
         let call = Call {
             client_id: "ledgermq-probe".to_owned(),
             language: Language::Unknown,
@@ -97,8 +96,14 @@ pub async fn keep_probing(door: Arc<Door>, routes: Arc<Routes>, ready: watch::Se
             Ok(heard) => {
                 missed = 0;
                 routes.leader_hears(heard.alive.into_iter().collect());
-                if !ready.send_replace(true) {
-                    tracing::info!("ready: a probe was committed");
+                // The answer took it out of its own routes already.
+                let member = !door.leader.handle.is_removed();
+                match (ready.send_replace(member), member) {
+                    (false, true) => tracing::info!("ready: a probe was committed"),
+                    (true, false) => {
+                        tracing::warn!("not ready: this replica is no member of its broker group any more");
+                    }
+                    _ => {}
                 }
             }
             Err(refusal) => {

@@ -3,7 +3,7 @@
 //! Verbs deal in [`Refusal`]; every error of the state machine and of the log turns into one here.
 
 use ledgermq_proto::rocketmq::{Code, Status};
-use ledgermq_raft_store::ProposeError;
+use ledgermq_raft_store::{MembershipError, ProposeError};
 
 use crate::language::Language;
 use crate::state::kv::KvError;
@@ -222,6 +222,31 @@ impl From<ProposeError> for LeadError {
             ProposeError::Busy => Self::Refused(Refusal::new(Code::TooManyRequests, error.to_string())),
             ProposeError::TooLarge { .. } => Self::Refused(Refusal::new(Code::PayloadTooLarge, error.to_string())),
         }
+    }
+}
+
+impl From<MembershipError> for LeadError {
+    fn from(error: MembershipError) -> Self {
+        let code = match &error {
+            MembershipError::NotLeader { .. } | MembershipError::Stopped(_) => return Self::NotLeader,
+            MembershipError::Unknown(reason) => return Self::Unknown(reason.clone()),
+            // Not now: asking again may help.
+            MembershipError::UnderWay
+            | MembershipError::Behind { .. }
+            | MembershipError::NoMajority { .. }
+            | MembershipError::Unreachable { .. }
+            | MembershipError::HandOver { .. } => Code::HaNotAvailable,
+            MembershipError::Invalid(_) => Code::BadRequest,
+            MembershipError::NotMember(_) => Code::NotFound,
+            MembershipError::Member { .. }
+            | MembershipError::Wiped { .. }
+            | MembershipError::TooMany { .. }
+            | MembershipError::Refused { .. }
+            | MembershipError::WouldLoseMajority { .. }
+            | MembershipError::LastVoter(_) => Code::PreconditionFailed,
+            MembershipError::Failed(_) => Code::InternalServerError,
+        };
+        Self::Refused(Refusal::new(code, error.to_string()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A stream to each name server: reports at once on every change of role, term or topics and on a beat; takes the routes
-//! that come back. A name server that is away costs nothing but its routes.
+//! that come back. A name server that is away costs nothing but its routes. Only voters register: nobody is sent to a
+//! learner, or to a replica that was removed.
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub async fn keep_registered(registration: Registration, net: Arc<dyn Net>, name
     let mut pause = limits::REGISTRATION_PAUSE;
     let mut known = false;
     loop {
+        registration.becomes_voter().await;
         let opened = Instant::now();
         match converse(&registration, &mut client, &mut known, &name_server).await {
             Ok(()) => {}
@@ -59,6 +61,7 @@ async fn converse(
     let (reports, outgoing) = mpsc::channel(4);
     let mut role = registration.leader.role_watch();
     let mut topics = registration.topics.clone();
+    let mut members = registration.leader.handle.members_watch();
     let mut told = None;
     // The first report goes before the stream is open: a name server may answer only after it.
     let _room = reports.try_send(registration.report(&mut told));
@@ -86,11 +89,15 @@ async fn converse(
                 None => return Ok(()),
             },
             changed = role.changed() => if changed.is_err() { return Ok(()) },
+            _ = members.changed() => {}
             _ = topics.changed() => {}
             _ = beat.tick() => {}
         }
         if heard.elapsed() > limits::REGISTRATION_SILENCE {
             return Err(tonic::Status::deadline_exceeded("silent"));
+        }
+        if !registration.is_voter() {
+            return Ok(());
         }
         // A full queue means that the name server does not read: the next beat says it all again.
         if reports.try_send(registration.report(&mut told)).is_err() {
@@ -100,6 +107,26 @@ async fn converse(
 }
 
 impl Registration {
+    /// Whether this replica votes, as far as it knows.
+    fn is_voter(&self) -> bool {
+        let own = self.leader.id;
+        let members = self.leader.handle.members_watch();
+        let voter = members.borrow().iter().any(|member| member.id == own && member.voter);
+        voter && !self.leader.handle.is_removed()
+    }
+
+    /// Waits until this replica votes.
+    async fn becomes_voter(&self) {
+        let mut members = self.leader.handle.members_watch();
+        while !self.is_voter() {
+            tokio::select! {
+                biased;
+                changed = members.changed() => if changed.is_err() { std::future::pending().await },
+                () = sleep(limits::REGISTRATION_BEAT) => {}
+            }
+        }
+    }
+
     /// What this replica says now; `told` is the (term, version) of the topics last told on this stream.
     fn report(&self, told: &mut Option<(u64, u64)>) -> Report {
         let status = self.leader.handle.status();

@@ -1,5 +1,6 @@
 //! Which broker groups there are and which of their replicas live: from the name servers' pushes, and for the own broker
-//! group from its leader. Works while every name server is away: what was known stays known.
+//! group from its membership and its leader. Works while every name server is away: what was known stays known.
+//! Learners are in no route: a client's door is a voter.
 
 pub mod shape;
 
@@ -8,6 +9,7 @@ use std::sync::Mutex;
 
 use ledgermq_proto::registry::{BrokerGroupRoute, Routes as Pushed};
 use ledgermq_raft_store::{Member, Role};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::shape::{GroupRoute, ReplicaAddress};
@@ -17,6 +19,8 @@ use crate::state::topic::{Topic, TopicKind};
 /// Routes as this replica knows them.
 pub struct Routes {
     broker_group: String,
+    /// The members of the own broker group.
+    members: watch::Receiver<Vec<Member>>,
     known: Mutex<Known>,
 }
 
@@ -28,14 +32,14 @@ struct Known {
     alive: Option<BTreeSet<u64>>,
     /// When each of them was last among those.
     alive_at: BTreeMap<u64, Instant>,
-    members: Vec<ReplicaAddress>,
 }
 
 impl Routes {
-    /// Knows nothing yet.
-    pub fn new(broker_group: &str) -> Self {
+    /// Knows the own broker group's members, through all their changes, and nothing else yet.
+    pub fn new(broker_group: &str, members: watch::Receiver<Vec<Member>>) -> Self {
         Self {
             broker_group: broker_group.to_owned(),
+            members,
             known: Mutex::default(),
         }
     }
@@ -61,22 +65,15 @@ impl Routes {
         known.alive = Some(alive);
     }
 
-    /// Whether the members of the own broker group are not known yet.
-    pub fn is_unborn(&self) -> bool {
-        self.lock().members.is_empty()
-    }
-
-    /// Takes the membership of the own broker group.
-    pub fn members(&self, members: &[Member]) {
-        let mut addresses: Vec<ReplicaAddress> = members
-            .iter()
-            .map(|member| ReplicaAddress {
-                id: member.id.get(),
-                address: member.client_address.clone(),
-            })
-            .collect();
-        addresses.sort_by_key(|replica| replica.id);
-        self.lock().members = addresses;
+    /// The voters of the own broker group, by number.
+    fn own_replicas(&self) -> Vec<ReplicaAddress> {
+        let members = self.members.borrow();
+        let voters = members.iter().filter(|member| member.voter);
+        let addresses = voters.map(|member| ReplicaAddress {
+            id: member.id.get(),
+            address: member.client_address.clone(),
+        });
+        addresses.collect()
     }
 
     /// The broker groups that hold a topic: the own one with `own`, and those that the name servers told.
@@ -112,14 +109,15 @@ impl Routes {
             })
             .collect();
         if let Some((kind, queues)) = own {
+            let replicas = self.own_replicas();
             groups.push(GroupRoute {
                 name: self.broker_group.clone(),
                 leader: role.leader.map(|leader| leader.get()),
                 alive: known
                     .alive
                     .clone()
-                    .unwrap_or_else(|| known.members.iter().map(|member| member.id).collect()),
-                replicas: known.members.clone(),
+                    .unwrap_or_else(|| replicas.iter().map(|replica| replica.id).collect()),
+                replicas,
                 queues,
                 kind,
             });

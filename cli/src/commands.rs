@@ -10,6 +10,7 @@ mod dev;
 mod leader;
 mod namesrv;
 mod receive;
+mod replica;
 mod send;
 mod topic;
 
@@ -42,6 +43,8 @@ pub enum Command {
     Cluster(cluster::Arguments),
     /// Move the leadership of a broker group
     Leader(leader::Arguments),
+    /// Add, promote, remove, replace and list the replicas of a broker group
+    Replica(replica::Arguments),
     /// Send messages
     Send(send::Arguments),
     /// Receive messages and acknowledge them
@@ -70,6 +73,7 @@ pub fn run(command: Command, log_format: LogFormat) -> Result<(), Failure> {
         Command::ConsumerGroup(arguments) => on_runtime(consumer_group::run(arguments)),
         Command::Cluster(arguments) => on_runtime(cluster::run(arguments)),
         Command::Leader(arguments) => on_runtime(leader::run(arguments)),
+        Command::Replica(arguments) => on_runtime(replica::run(arguments)),
         Command::Send(arguments) => on_runtime(send::run(arguments)),
         Command::Receive(arguments) => on_runtime(receive::run(arguments)),
         Command::Bench(arguments) => on_runtime(bench::run(arguments)),

@@ -12,6 +12,8 @@ pub const DEV_STOP_DEADLINE: Duration = Duration::from_secs(35);
 pub const DEV_REPLICAS_MAX: u64 = 9;
 /// Broker groups in `dev`.
 pub const DEV_BROKER_GROUPS_MAX: u64 = 26;
+/// Between two times that `replica` asks for a change that is not possible yet.
+pub const REPLICA_RETRY_PAUSE: Duration = Duration::from_millis(300);
 /// Messages that `send` keeps in flight.
 pub const SEND_IN_FLIGHT_MAX: usize = 4096;
 /// Messages that `bench produce` keeps in flight.

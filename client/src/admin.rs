@@ -75,6 +75,16 @@ calls! {
     bootstrap: BootstrapRequest => BootstrapResponse;
     /// Hands leadership to another voter.
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse;
+    /// Makes a running, empty replica a learner.
+    add_replica: AddReplicaRequest => AddReplicaResponse;
+    /// Makes a learner that has caught up a voter.
+    promote_replica: PromoteReplicaRequest => PromoteReplicaResponse;
+    /// Takes a member out.
+    remove_replica: RemoveReplicaRequest => RemoveReplicaResponse;
+    /// Puts a running, empty replica in the place of a member.
+    replace_replica: ReplaceReplicaRequest => ReplaceReplicaResponse;
+    /// Takes note that a member is reached elsewhere.
+    change_addresses: ChangeAddressesRequest => ChangeAddressesResponse;
     /// Makes a topic in every broker group.
     create_topic: CreateTopicRequest => CreateTopicResponse;
     /// All topics.

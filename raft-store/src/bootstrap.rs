@@ -14,14 +14,12 @@ use std::sync::Arc;
 use openraft::Raft;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::{mpsc, oneshot};
-use tonic::Status;
 
 use crate::errors::BootstrapError;
+use crate::introduction::{self, Rejection};
 use crate::limits;
-use crate::peer::client::call;
 use crate::peer::link::Links;
 use crate::peer::passport::Passport;
-use crate::peer::wire::{AdoptRequest, IdentifyReply, IdentifyRequest};
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, Node};
 use crate::types::ReplicaId;
@@ -99,51 +97,24 @@ impl Bootstrap {
 
     /// Asks a member who it is, and answers its incarnation.
     async fn identify(&self, id: ReplicaId, address: &str, expected: Option<&str>) -> Result<u64, BootstrapError> {
-        let broker_group = self.passport.identity().broker_group;
-        let request = IdentifyRequest {
-            broker_group: broker_group.clone(),
-            to: id.get(),
-        };
-        let mut client = self.links.to(address).heartbeat.clone();
-        let answer = call(limits::CALL_DEADLINE, client.identify(request)).await;
-        let reply: IdentifyReply = answer.map_err(|status| refusal(id, address, &status))?;
-        let refused = |reason: &str| BootstrapError::Refused {
-            id,
-            address: address.to_owned(),
-            reason: reason.to_owned(),
-        };
-        if reply.id != id.get() || reply.broker_group != broker_group {
-            return Err(refused("another replica answers at this address"));
-        }
-        if reply.initialized {
-            return Err(refused("it is a member of a broker group already"));
-        }
-        if !reply.cluster_id.is_empty() && Some(reply.cluster_id.as_str()) != expected {
-            return Err(refused("it belongs to another cluster"));
-        }
+        let reply = introduction::identify(&self.links, &self.passport, id, address).await;
+        let reply = reply.map_err(|rejection| rejected(id, address, rejection))?;
+        introduction::free(&reply, expected).map_err(|rejection| rejected(id, address, rejection))?;
         Ok(reply.incarnation)
     }
 
     async fn adopt(&self, id: ReplicaId, node: &Node, cluster_id: &str) -> Result<(), BootstrapError> {
-        let request = AdoptRequest {
-            broker_group: self.passport.identity().broker_group,
-            to: id.get(),
-            to_incarnation: node.incarnation,
-            cluster_id: cluster_id.to_owned(),
-        };
-        let mut client = self.links.to(&node.peer_address).heartbeat.clone();
-        let answer = call(limits::CALL_DEADLINE, client.adopt(request)).await;
-        answer
-            .map(|_| ())
-            .map_err(|status| refusal(id, &node.peer_address, &status))
+        let address = &node.peer_address;
+        let adopted = introduction::adopt(&self.links, &self.passport, id, node.incarnation, address, cluster_id).await;
+        adopted.map_err(|rejection| rejected(id, address, rejection))
     }
 }
 
-fn refusal(id: ReplicaId, address: &str, status: &Status) -> BootstrapError {
-    let (address, reason) = (address.to_owned(), status.message().to_owned());
-    match status.code() {
-        tonic::Code::FailedPrecondition => BootstrapError::Refused { id, address, reason },
-        _ => BootstrapError::Unreachable { id, address, reason },
+fn rejected(id: ReplicaId, address: &str, rejection: Rejection) -> BootstrapError {
+    let address = address.to_owned();
+    match rejection {
+        Rejection::Refused(reason) => BootstrapError::Refused { id, address, reason },
+        Rejection::Unreachable(reason) => BootstrapError::Unreachable { id, address, reason },
     }
 }
 
@@ -163,9 +134,7 @@ fn check(members: &[Candidate], own: ReplicaId) -> Result<(), BootstrapError> {
             return bad(format!("replica {id} twice"));
         }
         for address in [peer_address, client_address] {
-            if address.is_empty() || address.len() > limits::ADDRESS_BYTES_MAX {
-                return bad(format!("the address {address:?} of replica {id}"));
-            }
+            introduction::check_address(*id, address).map_err(BootstrapError::BadMembers)?;
         }
     }
     Ok(())

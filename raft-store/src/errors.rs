@@ -165,3 +165,140 @@ pub enum TransferError {
     #[error("the replica has stopped: {0}")]
     Stopped(String),
 }
+
+/// Why the membership was not changed. Every change may be asked for again: it goes on where it broke off.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// Only a leader changes the membership.
+    #[error("not the leader (leader: {leader:?})")]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<ReplicaId>,
+    },
+    /// One change at a time.
+    #[error("another change of the membership is under way; try again when it is done")]
+    UnderWay,
+    /// It may have taken effect, or half of it: asking again finishes it.
+    #[error("outcome unknown: {0}; ask again to finish it")]
+    Unknown(String),
+    /// This replica has stopped.
+    #[error("the replica has stopped: {0}")]
+    Stopped(String),
+    /// A number or an address does not work.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such member.
+    #[error("replica {0} is not a member of this broker group")]
+    NotMember(ReplicaId),
+    /// The number is taken.
+    #[error("replica {id} is a member already, with peer address {peer_address} and client address {client_address}")]
+    Member {
+        /// Which replica.
+        id: ReplicaId,
+        /// Where the others reach it.
+        peer_address: String,
+        /// Where clients reach it.
+        client_address: String,
+    },
+    /// The number belongs to another folder.
+    #[error(
+        "replica {id} at {address} has an empty or foreign folder: its incarnation is {found:016x}, the membership knows {known:016x}; a wiped replica needs a new id"
+    )]
+    Wiped {
+        /// Which replica.
+        id: ReplicaId,
+        /// Where it was asked.
+        address: String,
+        /// What the membership knows.
+        known: u64,
+        /// What it answered.
+        found: u64,
+    },
+    /// The broker group is full.
+    #[error("the broker group has {count} members, at most {bound}")]
+    TooMany {
+        /// How many it has.
+        count: usize,
+        /// The bound.
+        bound: usize,
+    },
+    /// A replica could not be asked.
+    #[error("replica {id} at {address} does not answer: {reason}")]
+    Unreachable {
+        /// Which replica.
+        id: ReplicaId,
+        /// Where it was asked.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A replica refuses to join.
+    #[error("replica {id} at {address} refuses: {reason}")]
+    Refused {
+        /// Which replica.
+        id: ReplicaId,
+        /// Where it was asked.
+        address: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// A learner has not caught up.
+    #[error("replica {id} has not caught up: it is {} behind the leader, last heard {}",
+        behind(.entries), heard(.heard_ms_ago))]
+    Behind {
+        /// Which replica.
+        id: ReplicaId,
+        /// How many entries it lacks; `None` while nothing is known of its log.
+        entries: Option<u64>,
+        /// When it was last heard; `None` if never.
+        heard_ms_ago: Option<u64>,
+    },
+    /// The change could not be committed.
+    #[error("only {heard} of {voters} voters are heard: without a majority nothing can be changed")]
+    NoMajority {
+        /// How many voters live, this one included.
+        heard: usize,
+        /// How many there are.
+        voters: usize,
+    },
+    /// The change would leave too few living voters.
+    #[error(
+        "without replica {id}, only {heard} of {voters} voters would be heard: no majority, and nothing could be written; bring replicas back first, or force it"
+    )]
+    WouldLoseMajority {
+        /// Whose removal was asked for.
+        id: ReplicaId,
+        /// How many voters would be heard.
+        heard: usize,
+        /// How many voters there would be.
+        voters: usize,
+    },
+    /// A broker group has at least one voter.
+    #[error("replica {0} is the last voter")]
+    LastVoter(ReplicaId),
+    /// The leader was to be removed and could not hand the leadership over.
+    #[error("replica {id} leads, and its leadership cannot be handed over: {source}")]
+    HandOver {
+        /// The leader.
+        id: ReplicaId,
+        /// Why not.
+        source: TransferError,
+    },
+    /// The core refused.
+    #[error("the change was refused: {0}")]
+    Failed(String),
+}
+
+fn behind(entries: &Option<u64>) -> String {
+    match entries {
+        Some(entries) => format!("{entries} entries"),
+        None => "an unknown number of entries".to_owned(),
+    }
+}
+
+fn heard(ms_ago: &Option<u64>) -> String {
+    match ms_ago {
+        Some(ms) => format!("{ms} ms ago"),
+        None => "never".to_owned(),
+    }
+}

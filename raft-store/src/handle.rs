@@ -1,8 +1,11 @@
 //! What callers hold of an open replica.
 
+mod membership;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -16,12 +19,14 @@ use crate::errors::{BootstrapError, ProposeError, ReadError, TransferError};
 use crate::limits;
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::membership::{Changes, progress};
 use crate::peer::client::Network;
 use crate::peer::clock::ClusterClock;
 use crate::peer::service::{PeerService, Service};
 use crate::peer::transfer::Incoming;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, entry_id};
+use crate::raft::members;
 use crate::raft::proposer::Proposer;
 use crate::status::{Member, MemberStatus, Role, State, Status};
 use crate::types::{EntryId, LogIndex, ReplicaId, Term};
@@ -48,6 +53,9 @@ pub(crate) struct Parts {
     pub(crate) elections: Arc<AtomicU64>,
     pub(crate) takeovers: Arc<AtomicU64>,
     pub(crate) births: mpsc::Sender<Asked>,
+    pub(crate) changes: Changes,
+    pub(crate) members: watch::Receiver<Vec<Member>>,
+    pub(crate) silence: Duration,
     pub(crate) tasks: Vec<AbortHandle>,
 }
 
@@ -160,27 +168,24 @@ impl<M: Machine> Handle<M> {
         let metrics = metrics.borrow_watched();
         let log = self.parts.log.state();
         let role = *self.parts.role.borrow();
-        let heard = |id: u64| {
-            self.parts
-                .network
-                .presence
-                .heard_ago(id)
-                .map(|ago| ago.as_millis() as u64)
-        };
         let matched = |id: u64| {
             let replication = metrics.replication.as_ref()?;
             replication.get(&id)?.as_ref().map(|id| LogIndex(id.index()))
         };
+        let network = &self.parts.network;
         let members = self.members().into_iter().map(|member| {
             let own = member.id == identity.id;
             let id = member.id.get();
+            let progress = progress(&metrics, &network.presence, self.parts.silence, id);
             MemberStatus {
                 last_index: if own { log.last.map(|id| id.index) } else { matched(id) },
-                heard_ms_ago: if own { Some(0) } else { heard(id) },
+                heard_ms_ago: progress.heard_ms_ago,
                 id: member.id,
                 peer_address: member.peer_address,
                 client_address: member.client_address,
                 voter: member.voter,
+                incarnation: member.incarnation,
+                caught_up: progress.caught_up,
             }
         });
         Status {
@@ -193,6 +198,7 @@ impl<M: Machine> Handle<M> {
             applied: *self.parts.applied.borrow(),
             durable: log.durable,
             members: members.collect(),
+            removed: self.is_removed(),
             poisoned,
             elections: self.parts.elections.load(Ordering::Relaxed),
             takeovers: self.parts.takeovers.load(Ordering::Relaxed),
@@ -203,15 +209,17 @@ impl<M: Machine> Handle<M> {
 
     /// The members of the broker group by number, this replica included; empty before the bootstrap.
     pub fn members(&self) -> Vec<Member> {
-        let metrics = self.parts.raft.server_metrics();
-        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
-        let members = membership.nodes().map(|(id, node)| Member {
-            id: ReplicaId(*id),
-            peer_address: node.peer_address.clone(),
-            client_address: node.client_address.clone(),
-            voter: membership.voter_ids().any(|voter| voter == *id),
-        });
-        members.collect()
+        members::members(&members::now(&self.parts.raft))
+    }
+
+    /// The same, and its changes.
+    pub fn members_watch(&self) -> watch::Receiver<Vec<Member>> {
+        self.parts.members.clone()
+    }
+
+    /// Whether this replica was a member and is none any more.
+    pub fn is_removed(&self) -> bool {
+        self.parts.network.passport.standing.is_removed()
     }
 
     /// Confirms with a majority that this replica still leads, waits until all that was committed before is applied,

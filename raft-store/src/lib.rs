@@ -1,7 +1,7 @@
 //! The replicated commitlog of one broker group.
 //!
 //! ```text
-//! lib ─▶ open, handle, bootstrap ─▶ takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
+//! lib ─▶ open, handle, bootstrap, membership ─▶ introduction, takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
 //!                          all of them: types, limits, options, status, errors, machine, body, identity, draws
 //! ```
 //!
@@ -16,9 +16,11 @@ mod draws;
 pub mod errors;
 mod handle;
 mod identity;
+mod introduction;
 pub mod limits;
 pub mod log;
 pub mod machine;
+mod membership;
 mod open;
 pub mod options;
 mod peer;
@@ -29,7 +31,7 @@ pub mod status;
 mod takeover;
 pub mod types;
 
-pub use errors::{BootstrapError, OpenError, ProposeError, ReadError, TransferError};
+pub use errors::{BootstrapError, MembershipError, OpenError, ProposeError, ReadError, TransferError};
 pub use handle::{Handle, Proposed};
 pub use machine::{Applied, Export, ExportPart, Machine, MachineError};
 pub use open::{Driver, open};

@@ -75,6 +75,18 @@ pub const BROKER_GROUP_BYTES_MAX: usize = 256;
 
 /// How long a transfer of leadership may take.
 pub const TRANSFER_WAIT: Duration = Duration::from_millis(2_000);
+/// How long a change of the membership may take to be committed before its outcome is reported as unknown.
+pub const CHANGE_WAIT: Duration = Duration::from_millis(1_500);
+/// How long a replacement waits for its learner before it says how far behind it is.
+pub const CATCH_UP_WAIT: Duration = Duration::from_millis(500);
+/// How often it looks meanwhile.
+pub const CATCH_UP_CHECK: Duration = Duration::from_millis(20);
+/// Entries that a learner may be behind the leader and count as caught up: those on their way.
+pub const CAUGHT_UP_ENTRIES: u64 = 64;
+/// A replica that no leader has spoken to for so long believes others that it was removed.
+pub const REMOVED_SILENCE: Duration = Duration::from_secs(1);
+/// Between two attempts of a removed replica to reach another.
+pub const REMOVED_RETRY: Duration = Duration::from_secs(2);
 /// How long a read barrier may take.
 pub const BARRIER_WAIT: Duration = Duration::from_millis(2_000);
 

@@ -15,6 +15,8 @@ use crate::handle::{Handle, Parts};
 use crate::identity::{Identity, Keeper};
 use crate::log::{Log, LogOptions, Sweeper, Writer};
 use crate::machine::{Applied, Machine};
+use crate::membership::Changes;
+use crate::membership::steps::Membership;
 use crate::options::{Options, Seams};
 use crate::peer::beat;
 use crate::peer::client::Network;
@@ -25,6 +27,7 @@ use crate::peer::presence::Presence;
 use crate::peer::transfer::Incoming;
 use crate::raft::adapter::{Adapter, Driven};
 use crate::raft::labels::Labels;
+use crate::raft::members;
 use crate::raft::proposer::Proposer;
 use crate::raft::roles;
 use crate::raft::settings;
@@ -111,7 +114,14 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
     let (proposer, proposing) = Proposer::new(raft.clone(), options.in_flight_bytes);
     let (role_sender, role) = watch::channel(Role::default());
     let (elections, takeovers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let following = roles::follow(raft.clone(), applied.clone(), role_sender, Arc::clone(&elections));
+    let (members_sender, members) = watch::channel(members::members(&members::now(&raft)));
+    let following = roles::follow(
+        raft.clone(),
+        applied.clone(),
+        members_sender,
+        role_sender,
+        Arc::clone(&elections),
+    );
     let beat_interval = Duration::from_millis(options.timings.heartbeat_ms);
     let beating = beat::run(raft.clone(), network.clone(), Arc::clone(&clock), beat_interval);
     let takeover = Takeover {
@@ -136,12 +146,21 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         draw: (u128::from(draws.draw()) << 64) | u128::from(draws.draw()),
     };
     let (births, asked) = mpsc::channel(1);
+    let membership = Membership {
+        raft: raft.clone(),
+        links: Arc::clone(&network.links),
+        passport: Arc::clone(&network.passport),
+        presence: Arc::clone(&network.presence),
+        silence: Duration::from_millis(options.timings.silence_ms),
+    };
+    let (changes, changing) = Changes::new();
     // Ends with the core, so that the last word about the role is that there is none.
     tokio::spawn(following);
     let tasks = vec![
         tokio::spawn(proposing).abort_handle(),
         tokio::spawn(beating).abort_handle(),
         tokio::spawn(bootstrap.serve(asked)).abort_handle(),
+        tokio::spawn(membership.serve(changing)).abort_handle(),
         tokio::spawn(takeover.run()).abort_handle(),
         tokio::spawn(retention.run()).abort_handle(),
     ];
@@ -157,6 +176,9 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
         elections,
         takeovers,
         births,
+        changes,
+        members,
+        silence: Duration::from_millis(options.timings.silence_ms),
         tasks,
     };
     Ok((parts, Driver { writer, sweeper }))

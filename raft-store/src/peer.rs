@@ -8,5 +8,6 @@ pub mod link;
 pub mod passport;
 pub mod presence;
 pub mod service;
+pub mod standing;
 pub mod transfer;
 pub mod wire;

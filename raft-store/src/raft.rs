@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod config;
 pub mod format;
 pub mod labels;
+pub mod members;
 pub mod memberships;
 pub mod proposer;
 pub mod roles;

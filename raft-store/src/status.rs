@@ -52,6 +52,8 @@ pub struct Member {
     pub client_address: String,
     /// Whether it votes.
     pub voter: bool,
+    /// The folder it became a member with.
+    pub incarnation: u64,
 }
 
 /// One member as this replica sees it.
@@ -69,6 +71,10 @@ pub struct MemberStatus {
     pub last_index: Option<LogIndex>,
     /// Milliseconds since it was last heard; 0 for this replica itself, `None` if never heard since the start.
     pub heard_ms_ago: Option<u64>,
+    /// The folder it became a member with.
+    pub incarnation: u64,
+    /// It lacks no more of the log than what is on its way, and is heard; only a leader knows this of the others.
+    pub caught_up: bool,
 }
 
 /// A snapshot of one replica's condition.
@@ -92,6 +98,8 @@ pub struct Status {
     pub durable: Option<EntryId>,
     /// All members, this replica included, by number. Empty before the bootstrap.
     pub members: Vec<MemberStatus>,
+    /// This replica was a member and is none any more.
+    pub removed: bool,
     /// Why the log or the consensus core stopped for good, if it did.
     pub poisoned: Option<String>,
     /// How often this replica saw a new leader elected since it started.

@@ -5,8 +5,10 @@ Only processes that this module started, or that its `ledgermq dev` printed, are
 
 import json
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -29,6 +31,8 @@ class Replica:
         self.config = config
         self.process = None
         self.alive = True
+        # Of its broker group's membership.
+        self.member = True
 
     def memory_kib(self):
         """(resident now, highest resident) in KiB, or None when the process is gone."""
@@ -45,6 +49,22 @@ class Replica:
             return state not in ("Z", "X") or len(os.listdir(f"/proc/{self.pid}/task")) > 1
         except (FileNotFoundError, ProcessLookupError):
             return False
+
+
+def free_ports(count):
+    """Ports that no outgoing connection gets, so that a killed replica finds them free again."""
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(min(10_000, first_outgoing - 1_000), first_outgoing)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
+    return ports
 
 
 class Cluster:
@@ -165,6 +185,35 @@ class Cluster:
         replica.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         replica.pid = replica.process.pid
         replica.alive = True
+
+    def new_replica(self, replica_id):
+        """Starts an empty replica, with the settings of the first one, and counts it; it is no member yet."""
+        like = next(iter(self.replicas.values()))
+        listen, peer_listen = (f"127.0.0.1:{port}" for port in free_ports(2))
+        folder = Path(like.config).parent
+        own = {
+            "replica_id": str(replica_id),
+            "listen": json.dumps(listen),
+            "peer_listen": json.dumps(peer_listen),
+            "data_dir": json.dumps(str(folder / f"{like.broker_group}-{replica_id}")),
+        }
+        lines = Path(like.config).read_text().splitlines()
+        kept = [line for line in lines if line.split("=")[0].strip() not in own]
+        config = folder / f"{like.broker_group}-{replica_id}.toml"
+        config.write_text("\n".join([*(f"{name} = {value}" for name, value in own.items()), *kept]) + "\n")
+        replica = Replica(like.broker_group, replica_id, 0, listen, str(config))
+        self.start(replica)
+        self.replicas[replica_id] = replica
+        self.replica_count += 1
+        self.endpoints += f";{listen}"
+        return replica
+
+    @staticmethod
+    def addresses(replica):
+        """(peer address, client address) as its configuration has them."""
+        found = dict(line.split("=", 1) for line in Path(replica.config).read_text().splitlines() if "=" in line)
+        found = {name.strip(): value.strip() for name, value in found.items()}
+        return json.loads(found["peer_listen"]), json.loads(found["listen"])
 
     # What it says about itself.
 

@@ -55,6 +55,7 @@ pub(super) async fn describe(admin: &Administration) -> wire::DescribeClusterRes
                     address: replica.client_address,
                     peer_address: replica.peer_address,
                     healthy: replica.alive,
+                    voter: true,
                     ..wire::Replica::default()
                 })
                 .collect(),
@@ -98,6 +99,10 @@ impl Verb for DescribeGroup {
                     committed.min(last)
                 },
                 healthy: alive.contains(&member.id.get()) && (!own || status.poisoned.is_none()),
+                voter: member.voter,
+                incarnation: member.incarnation,
+                heard_ms_ago: member.heard_ms_ago,
+                caught_up: member.caught_up,
             }
         });
         Ok(wire::BrokerGroup {
@@ -117,6 +122,7 @@ fn without_leader(leader: &Leader) -> wire::BrokerGroup {
         let own = member.id == status.id;
         let index = |id: Option<ledgermq_raft_store::EntryId>| id.filter(|_| own).map_or(0, |id| id.index.get());
         let role = match (own, member.voter) {
+            (true, _) if status.removed => "removed",
             // A leader that nobody confirms does not count as one.
             (true, _) if status.state == State::Leader => State::Candidate.name(),
             (true, _) => status.state.name(),
@@ -132,6 +138,10 @@ fn without_leader(leader: &Leader) -> wire::BrokerGroup {
             committed_index: index(status.committed),
             applied_index: index(status.applied),
             healthy: false,
+            voter: member.voter,
+            incarnation: member.incarnation,
+            heard_ms_ago: member.heard_ms_ago,
+            caught_up: false,
         }
     });
     wire::BrokerGroup {
@@ -178,7 +188,7 @@ pub(super) async fn transfer(
         .map_err(|refusal| grpc(&refusal))
 }
 
-fn own_group(admin: &Administration, name: &str) -> Result<(), Status> {
+pub(super) fn own_group(admin: &Administration, name: &str) -> Result<(), Status> {
     let own = &admin.door.leader.broker_group;
     if name == own {
         return Ok(());

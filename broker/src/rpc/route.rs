@@ -62,10 +62,6 @@ impl Messaging {
     pub(super) async fn groups_of(&self, call: &Call, topic: Option<&Resource>) -> Result<Vec<GroupRoute>, Refusal> {
         let name = names::topic(topic)?;
         let leader = self.leader();
-        if self.routes.is_unborn() {
-            // Bootstrapped since the last beat: the log knows its members already.
-            self.routes.members(&leader.handle.members());
-        }
         let role = leader.role();
         let own = leader.view.topic(name).map(|topic| described(&topic));
         let mut groups = self.routes.of_topic(name, own, role);

@@ -56,6 +56,11 @@ impl Cluster {
     }
 
     pub async fn with(count: u64, change: impl Fn(&mut RawConfig)) -> Self {
+        Self::born(count, count, change).await
+    }
+
+    /// The first `born` of them are the broker group's members; the others are empty.
+    pub async fn born(count: u64, born: u64, change: impl Fn(&mut RawConfig)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let mut replicas = BTreeMap::new();
         for id in 1..=count {
@@ -92,7 +97,7 @@ impl Cluster {
                 },
             );
         }
-        let members = replicas.iter().map(|(id, running)| {
+        let members = replicas.range(..=born).map(|(id, running): (&u64, &Running)| {
             let addresses = running.broker.addresses();
             (ReplicaId(*id), addresses.peer.clone(), addresses.client.clone())
         });
@@ -103,7 +108,7 @@ impl Cluster {
             .bootstrap(members)
             .await
             .expect("bootstrap");
-        for running in replicas.values() {
+        for (_, running) in replicas.range(..=born) {
             let mut ready = running.broker.ready();
             let ready = ready.wait_for(|ready| *ready);
             let ready = tokio::time::timeout(Duration::from_secs(10), ready).await;

@@ -62,6 +62,14 @@ pub struct Replica {
 /// Asks for the state of the cluster: each broker group's own replicas know the most of it; those of another know only
 /// its route, which is told when nobody of the broker group itself answers.
 pub async fn describe(target: &Target) -> Result<Cluster, Failure> {
+    let told = broker_groups_of(target).await?;
+    Ok(Cluster {
+        broker_groups: told.into_iter().map(broker_group).collect(),
+    })
+}
+
+/// The same, as the brokers say it.
+pub async fn broker_groups_of(target: &Target) -> Result<Vec<admin::BrokerGroup>, Failure> {
     let known = broker_groups::known(target).await?;
     let several = known.len() > 1;
     let mut broker_groups = Vec::new();
@@ -79,9 +87,9 @@ pub async fn describe(target: &Target) -> Result<Cluster, Failure> {
             false => None,
         };
         let own = own.and_then(|response| response.broker_groups.into_iter().find(|it| it.name == told.name));
-        broker_groups.push(broker_group(own.unwrap_or(told)));
+        broker_groups.push(own.unwrap_or(told));
     }
-    Ok(Cluster { broker_groups })
+    Ok(broker_groups)
 }
 
 fn broker_group(it: admin::BrokerGroup) -> BrokerGroup {

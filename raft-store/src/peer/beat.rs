@@ -1,4 +1,5 @@
-//! The presence streams this replica keeps open to each other member: they show that it lives, and sample clocks.
+//! The presence streams this replica keeps open to each other member: they show that it lives, and sample clocks; and
+//! a replica that was removed learns it here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,10 +24,19 @@ use crate::raft::config::{Config, Node};
 pub async fn run(raft: Raft<Config, Adapter>, network: Network, clock: Arc<ClusterClock>, interval: Duration) {
     let own = network.passport.identity().id.get();
     let mut metrics = raft.server_metrics();
+    let mut removed = network.passport.standing.removed();
     let mut tasks: BTreeMap<u64, (Node, Task)> = BTreeMap::new();
     loop {
-        let membership = Arc::clone(&metrics.borrow_and_update().membership_config);
-        network.passport.learn(membership.nodes());
+        let (membership, committed) = {
+            let metrics = metrics.borrow_and_update();
+            (
+                Arc::clone(&metrics.membership_config),
+                Arc::clone(&metrics.committed_membership_config),
+            )
+        };
+        network.passport.learn(&membership, &committed);
+        // A removed replica would ask for votes for ever: it may never have seen its removal.
+        raft.runtime_config().elect(!*removed.borrow_and_update());
         tasks.retain(|id, (node, _)| membership.get_node(id) == Some(node));
         for (id, node) in membership.nodes().filter(|(id, _)| **id != own) {
             tasks.entry(*id).or_insert_with(|| {
@@ -34,8 +44,11 @@ pub async fn run(raft: Raft<Config, Adapter>, network: Network, clock: Arc<Clust
                 (node.clone(), Task(task.abort_handle()))
             });
         }
-        if metrics.changed().await.is_err() {
-            return;
+        tokio::select! {
+            biased;
+            changed = metrics.changed() => if changed.is_err() { return },
+            // The sender lives in the passport, as long as this task.
+            _ = removed.changed() => {}
         }
     }
 }
@@ -60,7 +73,11 @@ async fn keep(network: Network, clock: Arc<ClusterClock>, id: u64, node: Node, i
             tracing::warn!(peer = id, reason = status.message(), "a replica refuses this one");
         }
         refused = refuses;
-        tokio::time::sleep(limits::PRESENCE_RETRY).await;
+        tokio::time::sleep(match network.passport.standing.is_removed() {
+            true => limits::REMOVED_RETRY,
+            false => limits::PRESENCE_RETRY,
+        })
+        .await;
     }
 }
 
@@ -84,6 +101,14 @@ async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, int
         let Some(reply) = reply else {
             return Err(Status::unavailable("the stream ended"));
         };
+        if let Some(theirs) = reply.not_a_member {
+            let (theirs, own) = (theirs.into(), network.passport.membership_at());
+            network.passport.standing.told(theirs, own);
+            return Err(match own.is_some_and(|own| own > theirs) {
+                true => Status::unavailable("it does not know this replica yet"),
+                false => Status::failed_precondition("this replica is no member to it"),
+            });
+        }
         network.presence.heard(id);
         let at = sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         if let Some(at) = at {

@@ -57,6 +57,7 @@ enum Use {
 pub struct Peer {
     target: u64,
     node: Node,
+    /// For snapshots, whose clients live for one transfer. Everything else goes through [`Peer::link`].
     link: Arc<Link>,
     network: Network,
     through: Use,
@@ -119,6 +120,14 @@ impl Peer {
         self.network.passport.header(self.target, &self.node)
     }
 
+    /// The connections to where the replica is now: openraft keeps its clients through a change of address.
+    fn link(&self) -> Arc<Link> {
+        match self.network.passport.peer_address(self.target) {
+            Some(address) => self.network.links.to(&address),
+            None => Arc::clone(&self.link),
+        }
+    }
+
     fn answered<T>(&self, answer: Result<T, Status>) -> Result<T, RPCError<Config>> {
         match answer {
             Ok(answer) => {
@@ -144,7 +153,7 @@ impl Peer {
         deadline: Duration,
     ) -> Result<StreamAppendResult<Config>, RPCError<Config>> {
         let request = wire::append_out(request, Some(self.header()));
-        let reply = self.answered(call(deadline, self.link.heartbeat.clone().heartbeat(request)).await)?;
+        let reply = self.answered(call(deadline, self.link().heartbeat.clone().heartbeat(request)).await)?;
         wire::appended_in(reply).map_err(|error| malformed(&error))
     }
 
@@ -162,7 +171,7 @@ impl Peer {
         let window = Arc::new(Window::new());
         let (open, closed) = oneshot::channel();
         let outbound = outbound(input, self.header(), Arc::clone(&window), closed);
-        let opened = call(limits::CALL_DEADLINE, self.link.append.clone().append(outbound)).await;
+        let opened = call(limits::CALL_DEADLINE, self.link().append.clone().append(outbound)).await;
         let replies = self.answered(opened)?;
         let presence = Arc::clone(&self.network.presence);
         Ok(Some(Replies {
@@ -349,7 +358,7 @@ impl RaftNetworkV2<Config> for Peer {
     ) -> Result<VoteResponse<Config>, RPCError<Config>> {
         let request = wire::ballot_out(&request, self.header());
         let deadline = option.hard_ttl().min(limits::CALL_DEADLINE);
-        let reply = self.answered(call(deadline, self.link.heartbeat.clone().vote(request)).await)?;
+        let reply = self.answered(call(deadline, self.link().heartbeat.clone().vote(request)).await)?;
         wire::balloted_in(reply).map_err(|error| malformed(&error))
     }
 
@@ -360,7 +369,7 @@ impl RaftNetworkV2<Config> for Peer {
     ) -> Result<VoteResponse<Config>, RPCError<Config>> {
         let request = wire::ballot_out(&request, self.header());
         let deadline = option.hard_ttl().min(limits::CALL_DEADLINE);
-        let reply = self.answered(call(deadline, self.link.heartbeat.clone().pre_vote(request)).await)?;
+        let reply = self.answered(call(deadline, self.link().heartbeat.clone().pre_vote(request)).await)?;
         wire::balloted_in(reply).map_err(|error| malformed(&error))
     }
 
@@ -390,7 +399,7 @@ impl RaftNetworkV2<Config> for Peer {
     ) -> Result<TransferLeaderResponse<Config>, RPCError<Config>> {
         let request = wire::handover_out(&request, self.header());
         let deadline = option.hard_ttl().max(limits::CALL_DEADLINE);
-        let reply = self.answered(call(deadline, self.link.heartbeat.clone().handover(request)).await)?;
+        let reply = self.answered(call(deadline, self.link().heartbeat.clone().handover(request)).await)?;
         wire::handed_over_in(reply).map_err(|error| malformed(&error))
     }
 

@@ -1,20 +1,35 @@
 //! Who speaks to whom: every call between replicas names cluster, broker group, and both ends with their
 //! incarnations, and a replica refuses what is not meant for it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tonic::Status;
 
 use crate::identity::{Identity, Keeper};
+use crate::peer::standing::Standing;
 use crate::peer::wire::Header;
-use crate::raft::config::Node;
+use crate::raft::config::{KeptMembership, Node, entry_id};
+use crate::types::EntryId;
 
 /// What this replica shows, and what it knows of the others.
 pub struct Passport {
     keeper: Arc<Keeper>,
-    /// Incarnations of the members, by replica id.
-    members: Mutex<BTreeMap<u64, u64>>,
+    /// Whether this replica is still a member.
+    pub standing: Standing,
+    known: Mutex<Known>,
+}
+
+/// The membership known here.
+#[derive(Default)]
+struct Known {
+    /// The members in force, by replica id.
+    members: BTreeMap<u64, Node>,
+    /// The entry they are of.
+    at: Option<EntryId>,
+    /// The members committed last, and the entry they are of.
+    committed: BTreeSet<u64>,
+    committed_at: Option<EntryId>,
 }
 
 impl Passport {
@@ -22,8 +37,13 @@ impl Passport {
     pub fn new(keeper: Arc<Keeper>) -> Passport {
         Passport {
             keeper,
-            members: Mutex::new(BTreeMap::new()),
+            standing: Standing::new(),
+            known: Mutex::default(),
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This replica.
@@ -36,10 +56,49 @@ impl Passport {
         &self.keeper
     }
 
-    /// Takes note of the membership in force.
-    pub fn learn<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a Node)>) {
-        let members = members.map(|(id, node)| (*id, node.incarnation)).collect();
-        *self.members.lock().unwrap_or_else(PoisonError::into_inner) = members;
+    /// Takes note of the membership in force and of the one committed last.
+    pub fn learn(&self, effective: &KeptMembership, committed: &KeptMembership) {
+        let own = self.identity().id.get();
+        {
+            let mut known = self.known();
+            known.members = effective.nodes().map(|(id, node)| (*id, node.clone())).collect();
+            known.at = effective.log_id().as_ref().map(entry_id);
+            known.committed = committed.nodes().map(|(id, _)| *id).collect();
+            known.committed_at = committed.log_id().as_ref().map(entry_id);
+        }
+        let member = effective.get_node(&own).is_some();
+        let settled = effective.log_id() == committed.log_id() && committed.log_id().is_some();
+        self.standing.learn((member || settled).then_some(member));
+    }
+
+    /// Where the others reach a member now.
+    pub fn peer_address(&self, id: u64) -> Option<String> {
+        self.known().members.get(&id).map(|node| node.peer_address.clone())
+    }
+
+    /// The entry of the membership in force.
+    pub fn membership_at(&self) -> Option<EntryId> {
+        self.known().at
+    }
+
+    /// The entry of the committed membership, if that lacks this replica and so does the one in force: the caller is a
+    /// stranger, or is not known here yet.
+    pub fn lacks(&self, from: u64) -> Option<EntryId> {
+        let known = self.known();
+        let stranger = !known.members.contains_key(&from) && !known.committed.contains(&from);
+        known.committed_at.filter(|_| stranger)
+    }
+
+    /// Refuses a stranger as a candidate, unless its log is as new as the membership that lacks it: then it may be a
+    /// member that this replica does not know yet.
+    pub fn check_candidate(&self, from: u64, last: Option<EntryId>) -> Result<(), Status> {
+        match self.lacks(from) {
+            Some(lacking) if last.is_none_or(|last| last < lacking) => Err(Status::failed_precondition(format!(
+                "replica {from} is not a member of broker group {:?}",
+                self.identity().broker_group
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// The header of a call to `to`.
@@ -87,12 +146,7 @@ impl Passport {
             }
             Some(_) => {}
         }
-        let known = self
-            .members
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&header.from)
-            .copied();
+        let known = self.known().members.get(&header.from).map(|node| node.incarnation);
         match known {
             Some(known) if known != header.from_incarnation => refuse(format!(
                 "replica {} is known as incarnation {known:016x}, the caller is {:016x}",

@@ -19,6 +19,7 @@ use crate::peer::wire::peer_server::{Peer, PeerServer};
 use crate::peer::wire::{self, WireError};
 use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
+use crate::types::EntryId;
 
 /// The tonic service of one replica.
 pub type PeerService = PeerServer<Service>;
@@ -65,6 +66,7 @@ impl Service {
                 "this replica believes the leader gone and is electing another",
             ));
         }
+        self.passport.standing.led();
         Ok(request)
     }
 
@@ -103,6 +105,20 @@ impl Service {
         Ok(Some((self.unfenced(message)?, from)))
     }
 
+    fn beat_reply(&self, sequence: u64, not_a_member: Option<EntryId>) -> wire::BeatReply {
+        wire::BeatReply {
+            sequence,
+            wall_ms: self.clock.wall(),
+            not_a_member: not_a_member.map(wire::EntryId::from),
+        }
+    }
+
+    /// Checks who asks for a vote.
+    fn candidate(&self, request: &mut wire::BallotRequest) -> Result<(), Status> {
+        let from = self.caller(request.header.take())?;
+        self.passport.check_candidate(from, request.last.map(EntryId::from))
+    }
+
     async fn one_beat(
         &self,
         inbound: &mut Streaming<wire::Beat>,
@@ -112,17 +128,20 @@ impl Service {
         let Some(beat) = next.map_err(|_| Status::deadline_exceeded("no beat for too long"))?? else {
             return Ok(None);
         };
-        match guard {
-            Some((from, _)) => self.presence.heard(*from),
-            None => {
-                let from = self.caller(beat.header)?;
-                *guard = Some((from, self.presence.opened(from)));
-            }
+        let from = match guard {
+            Some((from, _)) => *from,
+            None => self.caller(beat.header)?,
+        };
+        if let Some(lacking) = self.passport.lacks(from) {
+            // A caller that goes on without a header is refused.
+            *guard = None;
+            return Ok(Some(self.beat_reply(beat.sequence, Some(lacking))));
         }
-        Ok(Some(wire::BeatReply {
-            sequence: beat.sequence,
-            wall_ms: self.clock.wall(),
-        }))
+        match guard {
+            Some(_) => self.presence.heard(from),
+            None => *guard = Some((from, self.presence.opened(from))),
+        }
+        Ok(Some(self.beat_reply(beat.sequence, None)))
     }
 }
 
@@ -173,7 +192,7 @@ impl Peer for Service {
 
     async fn vote(&self, request: Request<wire::BallotRequest>) -> Result<Response<wire::BallotReply>, Status> {
         let mut request = request.into_inner();
-        self.caller(request.header.take())?;
+        self.candidate(&mut request)?;
         let response = self
             .raft
             .vote(wire::ballot_in(request).map_err(bad)?)
@@ -184,7 +203,7 @@ impl Peer for Service {
 
     async fn pre_vote(&self, request: Request<wire::BallotRequest>) -> Result<Response<wire::BallotReply>, Status> {
         let mut request = request.into_inner();
-        self.caller(request.header.take())?;
+        self.candidate(&mut request)?;
         let response = self
             .raft
             .pre_vote(wire::ballot_in(request).map_err(bad)?)

@@ -1,4 +1,5 @@
-//! Follows the core and the machine, and tells the role of this replica to whoever watches.
+//! Follows the core and the machine, and tells the members and the role of this replica to whoever watches: the members
+//! first, so that who sees a leader serve finds its members.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
-use crate::status::{Role, State};
+use crate::raft::members;
+use crate::status::{Member, Role, State};
 use crate::types::{EntryId, ReplicaId, Term};
 
 /// Our word for openraft's.
@@ -23,18 +25,24 @@ fn state(state: ServerState) -> State {
     }
 }
 
-/// Follows role changes until the core ends. `elections` counts the leaders seen since the start.
+/// Follows changes until the core ends. `elections` counts the leaders seen since the start.
 pub async fn follow(
     raft: Raft<Config, Adapter>,
     mut applied: watch::Receiver<Option<EntryId>>,
+    told: watch::Sender<Vec<Member>>,
     role: watch::Sender<Role>,
     elections: Arc<AtomicU64>,
 ) {
     let mut metrics = raft.server_metrics();
     let mut led: Option<(Term, ReplicaId)> = None;
+    let mut membership = members::now(&raft);
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
+            if membership != metrics.membership_config {
+                membership = Arc::clone(&metrics.membership_config);
+                told.send_replace(members::members(&membership));
+            }
             let term = Term(metrics.vote.leader_id.term);
             let leader = metrics.current_leader.map(ReplicaId);
             let state = state(metrics.state);

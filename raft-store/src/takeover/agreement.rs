@@ -66,6 +66,7 @@ impl Takeover {
                 let metrics = metrics.borrow_and_update();
                 (metrics.vote, metrics.membership_config.voter_ids().any(|id| id == own))
             };
+            let voter = voter && !self.network.passport.standing.is_removed();
             alarm.follow(vote);
             let wake = match alarm.look(&self.network.presence) {
                 Verdict::Rings(vote, cause) if voter => {

@@ -360,6 +360,8 @@ pub struct Running {
 pub struct Group {
     pub wires: Wires,
     pub replicas: BTreeMap<u64, Replica>,
+    /// Where replicas are that are not at [`address`].
+    pub moved: BTreeMap<u64, String>,
     seed: u64,
 }
 
@@ -379,20 +381,32 @@ impl Group {
         Group {
             wires: Wires::default(),
             replicas: (1..=count).map(|id| (id, replica(id))).collect(),
+            moved: BTreeMap::new(),
             seed,
         }
     }
 
+    /// Takes a replica of another group, with an empty folder, into this one.
+    pub fn adopt(&mut self, mut other: Group, id: u64) {
+        let replica = other.replicas.remove(&id).expect("is one");
+        self.replicas.insert(id, replica);
+    }
+
+    /// Where a replica is.
+    pub fn at(&self, id: u64) -> String {
+        self.moved.get(&id).cloned().unwrap_or_else(|| address(id))
+    }
+
     /// Starts a replica on its folder.
     pub async fn start(&mut self, id: u64) {
-        let seed = self.seed;
+        let (seed, address) = (self.seed, self.at(id));
         let replica = self.replicas.get_mut(&id).expect("is one");
         replica.boots += 1;
         let options = Options {
             id: ReplicaId(id),
             broker_group: "broker-a".to_owned(),
             dir: "/replica".into(),
-            peer_address: address(id),
+            peer_address: address.clone(),
             client_address: format!("replica-{id}:8081"),
             segment_bytes: 1 << 20,
             tail_cache_bytes: 1 << 20,
@@ -404,13 +418,13 @@ impl Group {
             disk: Arc::new(replica.disk.clone()),
             connect: Arc::new(Plug {
                 wires: self.wires.clone(),
-                own: address(id),
+                own: address.clone(),
             }),
             wall_clock: Arc::new(|| 1_700_000_000_000),
             seed: seed * 10_000 + id * 100 + replica.boots,
         };
         let machine = replica.machine.clone();
-        let mut accepted = self.wires.listen(&address(id));
+        let mut accepted = self.wires.listen(&address);
         let (handle, driver) = open(options, seams, machine).await.expect("opens");
         let service = handle.peer_service();
         let serve = async move {
@@ -443,7 +457,7 @@ impl Group {
 
     /// A kill: what is not synced is lost, connections break, nothing is said to anyone.
     pub async fn kill(&mut self, id: u64) {
-        self.wires.unplug(&address(id));
+        self.wires.unplug(&self.at(id));
         let replica = self.replicas.get_mut(&id).expect("is one");
         let running = replica.running.take().expect("runs");
         for task in &running.tasks {
