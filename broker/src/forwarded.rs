@@ -96,6 +96,7 @@ impl DoorRpc for DoorService {
             admin::consumer_groups::DescribeConsumerGroup,
             admin::cluster::DescribeGroup,
             admin::cluster::Transfer,
+            admin::digest::ProposeDigest,
         );
         Ok(tonic::Response::new(ForwardReply { result: Some(result) }))
     }

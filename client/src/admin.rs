@@ -75,6 +75,10 @@ calls! {
     bootstrap: BootstrapRequest => BootstrapResponse;
     /// Hands leadership to another voter.
     transfer_leader: TransferLeaderRequest => TransferLeaderResponse;
+    /// Has every replica of a broker group hash its state as of one entry.
+    propose_digest: ProposeDigestRequest => ProposeDigestResponse;
+    /// The asked replica's own hash as of that entry.
+    read_digest: ReadDigestRequest => ReadDigestResponse;
     /// Makes a topic in every broker group.
     create_topic: CreateTopicRequest => CreateTopicResponse;
     /// All topics.

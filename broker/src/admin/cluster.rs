@@ -178,7 +178,7 @@ pub(super) async fn transfer(
         .map_err(|refusal| grpc(&refusal))
 }
 
-fn own_group(admin: &Administration, name: &str) -> Result<(), Status> {
+pub(super) fn own_group(admin: &Administration, name: &str) -> Result<(), Status> {
     let own = &admin.door.leader.broker_group;
     if name == own {
         return Ok(());
