@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod consumer_groups;
+pub mod digest;
 pub mod replicas;
 pub mod topics;
 
@@ -124,6 +125,21 @@ impl Admin for Administration {
         let request = request.get_ref();
         self.ask_of::<replicas::ChangeAddresses>(&request.broker_group, request)
             .await
+    }
+
+    async fn propose_digest(
+        &self,
+        request: Request<wire::ProposeDigestRequest>,
+    ) -> Result<Response<wire::ProposeDigestResponse>, Status> {
+        cluster::own_group(self, &request.get_ref().broker_group)?;
+        self.ask::<digest::ProposeDigest>(request.get_ref()).await
+    }
+
+    async fn read_digest(
+        &self,
+        request: Request<wire::ReadDigestRequest>,
+    ) -> Result<Response<wire::ReadDigestResponse>, Status> {
+        digest::read(self, request.get_ref()).await.map(Response::new)
     }
 
     async fn create_topic(

@@ -27,6 +27,7 @@ use crate::leader::{Leader, Parts};
 use crate::metrics;
 use crate::probe;
 use crate::registration::{Registration, keep_registered};
+use crate::retention::{self, Retention};
 use crate::routes::Routes;
 use crate::rpc::Messaging;
 use crate::rpc::confirm::confirm_deliveries;
@@ -253,6 +254,12 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     tasks.spawn(confirm_deliveries(Arc::clone(&door)));
     tasks.spawn(probe::keep_probing(door, Arc::clone(&routes), ready_sender));
     tasks.spawn(timers::renew_leases(Arc::clone(&leader)));
+    tasks.spawn(timers::make_digests(Arc::clone(&leader)));
+    let kept = Retention {
+        age_ms: config.retention_hours * 3_600_000,
+        bytes: config.retention_bytes,
+    };
+    tasks.spawn(retention::keep(Arc::clone(&leader), kept));
     if let Some(listener) = metrics_listener {
         tasks.spawn(metrics::serve(listener, Arc::clone(&leader)));
     }

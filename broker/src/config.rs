@@ -54,6 +54,8 @@ pub struct RawConfig {
     pub name_servers: Vec<String>,
     pub durability: String,
     pub segment_bytes: u64,
+    pub retention_hours: u64,
+    pub retention_bytes: u64,
     pub in_flight_bytes: u64,
     pub tail_cache_bytes: u64,
     pub memtable_bytes: u64,
@@ -86,6 +88,8 @@ impl Default for RawConfig {
             name_servers: vec!["127.0.0.1:9876".into()],
             durability: "fsync-quorum".into(),
             segment_bytes: 1 << 30,
+            retention_hours: 72,
+            retention_bytes: 0,
             in_flight_bytes: 32 << 20,
             tail_cache_bytes: 32 << 20,
             memtable_bytes: 32 << 20,
@@ -150,6 +154,11 @@ pub struct Config {
     pub durability: Durability,
     /// Size of one log segment, 1 MiB to 4 GiB.
     pub segment_bytes: u64,
+    /// Messages older than this are forgotten, a whole segment at a time; 1 to 87,600.
+    pub retention_hours: u64,
+    /// Bytes of finished segments that are kept; the oldest are forgotten above it. 0 for no bound, else at least a
+    /// segment.
+    pub retention_bytes: u64,
     /// Bytes of proposals not yet applied; above it sends answer TOO_MANY_REQUESTS. 1 MiB to 1 GiB.
     pub in_flight_bytes: u64,
     /// Bytes of the newest entries kept in memory, 1 MiB to 4 GiB.
@@ -263,6 +272,11 @@ impl RawConfig {
             }
         };
         within("segment_bytes", self.segment_bytes, 1 << 20, 4 << 30)?;
+        within("retention_hours", self.retention_hours, 1, 87_600)?;
+        if self.retention_bytes != 0 && self.retention_bytes < self.segment_bytes {
+            let limit = format!("it must be 0 or at least `segment_bytes`, {}", self.segment_bytes);
+            return Err(out_of_bounds("retention_bytes", self.retention_bytes, limit));
+        }
         within("in_flight_bytes", self.in_flight_bytes, 1 << 20, 1 << 30)?;
         within("tail_cache_bytes", self.tail_cache_bytes, 1 << 20, 4 << 30)?;
         within("memtable_bytes", self.memtable_bytes, 4 << 20, 4 << 30)?;
@@ -309,6 +323,8 @@ impl RawConfig {
             name_servers: self.name_servers,
             durability,
             segment_bytes: self.segment_bytes,
+            retention_hours: self.retention_hours,
+            retention_bytes: self.retention_bytes,
             in_flight_bytes: self.in_flight_bytes,
             tail_cache_bytes: self.tail_cache_bytes,
             memtable_bytes: self.memtable_bytes,

@@ -102,6 +102,7 @@ impl DoorRpc for DoorService {
             admin::replicas::RemoveReplica,
             admin::replicas::ReplaceReplica,
             admin::replicas::ChangeAddresses,
+            admin::digest::ProposeDigest,
         );
         Ok(tonic::Response::new(ForwardReply { result: Some(result) }))
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledgermq_proto::rocketmq::Code;
-use ledgermq_raft_store::{Handle, ReplicaId, Role};
+use ledgermq_raft_store::{Handle, LogIndex, ReplicaId, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -150,6 +150,11 @@ impl Leader {
 
     /// Proposes an action and answers its outcome once it is applied here.
     pub async fn propose(&self, request_id: RequestId, action: Action) -> Result<Outcome, LeadError> {
+        Ok(self.propose_at(request_id, action).await?.1)
+    }
+
+    /// The same, and the entry that the action went into.
+    pub async fn propose_at(&self, request_id: RequestId, action: Action) -> Result<(LogIndex, Outcome), LeadError> {
         let command = Command {
             stamp_ms: self.handle.cluster_clock(),
             request_id,
@@ -157,7 +162,8 @@ impl Leader {
         };
         let bytes = command.encode();
         drop(command);
-        Ok(self.handle.propose(bytes).await?.outcome)
+        let proposed = self.handle.propose(bytes).await?;
+        Ok((proposed.id.index, proposed.outcome))
     }
 
     /// The topic, made now if it may be.

@@ -116,6 +116,19 @@ pub const FLUSH_BYTES: u64 = 128 << 20;
 /// See [`FLUSH_CHECK`].
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often the leader looks whether something of the log is to be forgotten.
+pub const RETENTION_CHECK: Duration = Duration::from_secs(10);
+/// Entries that one cut lets go of, unless that would carry over what the next cut lets go of.
+pub const CUT_ENTRIES: u64 = 16_384;
+/// Entries at the end of a segment that are looked at for the time of its newest command.
+pub const SEGMENT_STAMP_ENTRIES: u64 = 64;
+/// A cut is tried so often while records come into its way.
+pub const CUT_TRIES_MAX: u32 = 8;
+/// Bytes of records in one command that carries some over; one is always carried.
+pub const CARRY_BYTES: usize = 4 * MIB;
+/// A replica that is asked for a digest which is not made yet answers so after this time.
+pub const DIGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// Beat of registration, and the pause before a lost name server is tried again (doubled up to the maximum).
 pub const REGISTRATION_BEAT: Duration = Duration::from_secs(1);
 /// See [`REGISTRATION_BEAT`].

@@ -1,5 +1,5 @@
-//! What happens by the clock: renewing leases on the leader, and flushing the state on every replica. Each acts by
-//! commands, or off the apply path.
+//! What happens by the clock: renewing leases on the leader; on every replica, flushing the state and hashing it when a
+//! command asked for that. Each acts by commands, or off the apply path.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub async fn renew_leases(leader: Arc<Leader>) {
     }
 }
 
-/// Flushes the state about every 128 MiB of log or 30 s. Ends with the error of the first flush that fails.
+/// Flushes the state about every 128 MiB of log or 30 s, and at the next look after a cut, so that the log may forget. Ends with the error of the first flush that fails.
 pub async fn flush_state(leader: Arc<Leader>) -> KvError {
     let mut beat = interval(limits::FLUSH_CHECK);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,7 +65,8 @@ pub async fn flush_state(leader: Arc<Leader>) -> KvError {
         beat.tick().await;
         let bytes = leader.view.applied_bytes();
         let grown = bytes.saturating_sub(flushed_bytes);
-        if grown < limits::FLUSH_BYTES && (grown == 0 || flushed_at.elapsed() < limits::FLUSH_INTERVAL) {
+        let is_due = grown >= limits::FLUSH_BYTES || (grown > 0 && flushed_at.elapsed() >= limits::FLUSH_INTERVAL);
+        if !is_due && leader.view.cut() <= leader.view.released() {
             continue;
         }
         let view = leader.view.clone();
@@ -76,6 +77,18 @@ pub async fn flush_state(leader: Arc<Leader>) -> KvError {
             }
             Some(Err(error)) => return error,
             None => {}
+        }
+    }
+}
+
+/// Hashes the state as of each digest command.
+pub async fn make_digests(leader: Arc<Leader>) {
+    let mut due = leader.view.digest_due();
+    while due.changed().await.is_ok() {
+        due.borrow_and_update();
+        let view = leader.view.clone();
+        if let Some(Err(error)) = leader.blocking.run(move || view.make_digest()).await {
+            tracing::warn!(%error, "the state was not hashed");
         }
     }
 }

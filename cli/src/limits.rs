@@ -14,6 +14,10 @@ pub const DEV_REPLICAS_MAX: u64 = 9;
 pub const DEV_BROKER_GROUPS_MAX: u64 = 26;
 /// Between two times that `replica` asks for a change that is not possible yet.
 pub const REPLICA_RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// How long `cluster --digest` waits for the replicas of one broker group.
+pub const DIGEST_WAIT: Duration = Duration::from_secs(60);
+/// The pause before a replica is asked for its digest again.
+pub const DIGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Messages that `send` keeps in flight.
 pub const SEND_IN_FLIGHT_MAX: usize = 4096;
 /// Messages that `bench produce` keeps in flight.

@@ -26,6 +26,12 @@ fn every_command_does_its_part() {
         assert!(!replica[key].is_null(), "{key} is missing");
     }
 
+    let digests = dev.json(&["cluster", "--digest", "--json"]).remove(0);
+    let broker_group = &digests["broker_groups"][0];
+    assert_eq!(broker_group["equal"], true);
+    let digest = broker_group["replicas"][0]["digest"].as_str();
+    assert_eq!(digest.map(str::len), Some(32));
+
     topics(&dev);
     consumer_groups(&dev);
     messages(&dev);

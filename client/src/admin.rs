@@ -85,6 +85,10 @@ calls! {
     replace_replica: ReplaceReplicaRequest => ReplaceReplicaResponse;
     /// Takes note that a member is reached elsewhere.
     change_addresses: ChangeAddressesRequest => ChangeAddressesResponse;
+    /// Has every replica of a broker group hash its state as of one entry.
+    propose_digest: ProposeDigestRequest => ProposeDigestResponse;
+    /// The asked replica's own hash as of that entry.
+    read_digest: ReadDigestRequest => ReadDigestResponse;
     /// Makes a topic in every broker group.
     create_topic: CreateTopicRequest => CreateTopicResponse;
     /// All topics.

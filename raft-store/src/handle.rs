@@ -28,7 +28,7 @@ use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, entry_id};
 use crate::raft::members;
 use crate::raft::proposer::Proposer;
-use crate::status::{Member, MemberStatus, Role, State, Status};
+use crate::status::{LogSpan, Member, MemberStatus, Role, State, Status};
 use crate::types::{EntryId, LogIndex, ReplicaId, Term};
 
 /// What became of a proposed command.
@@ -319,6 +319,11 @@ impl<M: Machine> Handle<M> {
             clock: Arc::clone(&self.parts.clock),
         };
         service.mount()
+    }
+
+    /// The finished segments of the log, oldest first.
+    pub fn log_spans(&self) -> Vec<LogSpan> {
+        self.parts.log.finished_spans()
     }
 
     /// The log itself, for its metrics.

@@ -41,6 +41,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::disk::Disk;
+use crate::status::LogSpan;
 use crate::types::{EntryId, LogIndex};
 use index::Located;
 use shared::{Op, Shared, stopped};
@@ -295,6 +296,11 @@ impl Log {
     /// The first entry of each term among those present, in order.
     pub fn term_starts(&self) -> Vec<EntryId> {
         self.shared.index().term_starts()
+    }
+
+    /// The finished segments, oldest first.
+    pub fn finished_spans(&self) -> Vec<LogSpan> {
+        self.shared.index().finished_spans()
     }
 
     /// Follows the newest durable index. While nothing is durable it holds 0; [`Log::state`] tells the difference.

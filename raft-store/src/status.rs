@@ -77,6 +77,17 @@ pub struct MemberStatus {
     pub caught_up: bool,
 }
 
+/// One finished segment of the log: it is written no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSpan {
+    /// The first entry in it that is not purged.
+    pub first: LogIndex,
+    /// The last entry in it.
+    pub last: LogIndex,
+    /// Its length.
+    pub bytes: u64,
+}
+
 /// A snapshot of one replica's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {

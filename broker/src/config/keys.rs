@@ -14,6 +14,8 @@ pub(super) const KNOWN: &[&str] = &[
     "name_servers",
     "durability",
     "segment_bytes",
+    "retention_hours",
+    "retention_bytes",
     "in_flight_bytes",
     "tail_cache_bytes",
     "memtable_bytes",
@@ -71,10 +73,7 @@ const ROCKETMQ: &[(&str, &str)] = &[
         "controllerAddr",
         "nothing: there is no controller, the replicas elect their leader",
     ),
-    (
-        "fileReservedTime",
-        "nothing yet: messages are kept until retention arrives",
-    ),
+    ("fileReservedTime", "`retention_hours`"),
     ("deleteWhen", "nothing yet: messages are kept until retention arrives"),
     (
         "diskMaxUsedSpaceRatio",

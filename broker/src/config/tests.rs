@@ -84,6 +84,8 @@ fn values_out_of_bounds_name_field_value_and_limit() {
         "silence_ms = 500",
         "default_queues = 0",
         "in_flight_bytes = 1",
+        "retention_hours = 0",
+        "retention_bytes = 1",
         "data_dir = \"\"",
         "connections_max = 1",
         "log_level = \"\"",

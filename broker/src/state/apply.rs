@@ -6,6 +6,7 @@
 
 mod consume;
 mod create;
+mod cut;
 mod lease;
 mod renew;
 mod send;
@@ -53,6 +54,8 @@ pub(crate) struct Hints {
     pub arrived: BTreeMap<TopicId, Arc<Topic>>,
     pub visible: BTreeMap<(TopicId, ConsumerGroupId), VisibleHint>,
     pub topics_changed: bool,
+    /// The state as of this entry is to be hashed.
+    pub digest: bool,
 }
 
 /// One entry being applied.
@@ -64,6 +67,8 @@ pub(crate) struct Entry<'a> {
     id: EntryId,
     changes: Changes,
     runs: BTreeMap<(TopicId, u32), Run>,
+    /// Runs of earlier entries some of whose records lie in this one now.
+    repointed: BTreeMap<(TopicId, u32, QueueOffset), Run>,
     hints: Hints,
     /// Time of the command at hand.
     now_ms: u64,
@@ -82,6 +87,7 @@ impl<'a> Entry<'a> {
             id,
             changes: Changes::default(),
             runs: BTreeMap::new(),
+            repointed: BTreeMap::new(),
             hints: Hints::default(),
             now_ms,
             number: 0,
@@ -113,6 +119,15 @@ impl<'a> Entry<'a> {
             Action::ChangeVisibility(change) => Ok(Outcome::VisibilityChanged(self.change_visibility(id, change))),
             Action::Renew(renew) => Ok(self.renew(renew)),
             Action::ReleaseClient(release) => Ok(self.release_client(release)),
+            Action::Cut { upto } => Ok(Outcome::Cut(self.cut(*upto)?)),
+            Action::CarryOver(carry) => {
+                let moved = self.carry_over(carry, slot, bytes.len())?;
+                Ok(Outcome::CarriedOver { moved })
+            }
+            Action::Digest => {
+                self.hints.digest = true;
+                Ok(Outcome::Digesting)
+            }
         }
     }
 
@@ -124,7 +139,15 @@ impl<'a> Entry<'a> {
 
     /// Ends the entry: one batch with all it changed and `applied`.
     pub fn finish(mut self) -> Result<Hints, ApplyError> {
+        for ((topic, queue_id, first), run) in std::mem::take(&mut self.repointed) {
+            self.changes
+                .put(Family::Runs, run_key(topic, queue_id, first), run.encode());
+            self.hot.topics.replace_cached(topic, queue_id, run);
+        }
         for ((topic, queue_id), run) in std::mem::take(&mut self.runs) {
+            for reference in cut::references(topic, queue_id, &run) {
+                self.changes.put(Family::References, reference.key(), reference.value());
+            }
             self.changes
                 .put(Family::Runs, run_key(topic, queue_id, run.first), run.encode());
             self.hot.topics.cache(topic, queue_id, run);
@@ -150,8 +173,10 @@ impl<'a> Entry<'a> {
         let queue = &mut state.queues[queue_id as usize];
         let offset = queue.end;
         queue.end = offset.next();
+        queue.oldest.get_or_insert(self.id.index);
         let run = self.runs.entry((topic, queue_id)).or_insert_with(|| Run {
             first: offset,
+            entry: self.id.index,
             records: Vec::new(),
         });
         run.records.push(record);
@@ -176,6 +201,7 @@ impl<'a> Entry<'a> {
         ahead: &mut Ahead,
     ) -> Result<RunRecord, IndexError> {
         let here = self.runs.get(&(topic, queue_id)).and_then(|run| run.record(offset));
+        let here = here.or_else(|| self.repointed_run(topic, queue_id, offset)?.record(offset));
         match here {
             Some(record) => Ok(*record),
             None => self.hot.topics.record(self.kv, topic, queue_id, offset, ahead),

@@ -37,6 +37,18 @@ impl Changes {
         self.ranges.push(Change::DeleteRange(family, prefix.to_vec(), to));
     }
 
+    /// Removes all pairs with `from <= key < to`, those set by this entry included.
+    pub fn delete_range(&mut self, family: Family, from: Vec<u8>, to: Vec<u8>) {
+        self.pairs
+            .retain(|(of, key), _| *of != family || *key < from || *key >= to);
+        self.ranges.push(Change::DeleteRange(family, from, to));
+    }
+
+    /// Whether this entry removes a pair by its key.
+    pub fn deletes(&self, family: Family, key: &[u8]) -> bool {
+        self.pairs.get(&(family, key.to_vec())).is_some_and(Option::is_none)
+    }
+
     /// All of it; ranges first, because what was set after them stays.
     pub fn into_batch(self) -> Batch {
         let mut changes = self.ranges;

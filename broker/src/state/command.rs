@@ -4,9 +4,10 @@
 //! planned. Its bytes are drawn in [`super::format`].
 
 use super::handle::ReceiptHandle;
-use super::identity::{LeaseId, QueueOffset, RequestId};
+use super::identity::{LeaseId, QueueOffset, RequestId, TopicId};
 use super::topic::{ConsumeFrom, TopicKind};
 use bytes::Bytes;
+use ledgermq_raft_store::types::LogIndex;
 
 /// One change of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,15 @@ pub enum Action {
     Renew(Renew),
     /// Gives back what a client that went away holds in self-renewing leases: visible after one second.
     ReleaseClient(ReleaseClient),
+    /// Forgets the records of all entries up to this one.
+    Cut {
+        /// The last entry to forget.
+        upto: LogIndex,
+    },
+    /// Stores records again that outlive a cut: they keep their places in their queues.
+    CarryOver(CarryOver),
+    /// Has every replica hash its state as of this command's entry.
+    Digest,
 }
 
 /// Makes a topic.
@@ -190,4 +200,26 @@ pub struct ReleaseClient {
     pub consumer_group: String,
     /// The client that went away.
     pub client_id: String,
+}
+
+/// Stores records again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarryOver {
+    /// At most [`super::limits::RECORDS_PER_CARRY`].
+    pub records: Vec<CarriedRecord>,
+}
+
+/// One record stored again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarriedRecord {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its queue.
+    pub queue_id: u32,
+    /// Its place there.
+    pub offset: QueueOffset,
+    /// The entry it lies in until now; if it lies elsewhere, nothing happens.
+    pub from: LogIndex,
+    /// Its bytes.
+    pub record: Bytes,
 }

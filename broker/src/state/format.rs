@@ -21,26 +21,32 @@
 //!  9 Renew                text consumer group, text topic, varint count, count × (varint queue, varint first,
 //!                         u64 lease)
 //! 10 ReleaseClient        text consumer group, text client
+//! 11 Cut                  varint upto
+//! 12 CarryOver            varint count, count × (u64 topic id, u32 queue, u64 offset, u64 from entry, u32 length, record)
+//! 13 Digest               nothing
 //!
 //! handle = text broker group, u64 topic id, varint queue, varint offset, u64 lease
 //! ```
 //!
-//! The records of a Send come last, so that the place of each in the command follows from the lengths alone.
+//! The records of a Send or CarryOver come last, so that the place of each in the command follows from the lengths alone.
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::command::{
-    Ack, Action, ChangeVisibility, Command, CreateConsumerGroup, CreateTopic, Lease, NewMessage, PlannedRange,
-    RangeKind, ReleaseClient, Renew, RenewSpan, Send,
+    Ack, Action, CarriedRecord, CarryOver, ChangeVisibility, Command, CreateConsumerGroup, CreateTopic, Lease,
+    NewMessage, PlannedRange, RangeKind, ReleaseClient, Renew, RenewSpan, Send,
 };
 use super::handle::ReceiptHandle;
 use super::identity::{LeaseId, QueueOffset, RequestId, TopicId};
 use super::topic::{ConsumeFrom, TopicKind};
 use bytes::Bytes;
+use ledgermq_raft_store::types::LogIndex;
 
 const VERSION: u8 = 1;
 const WHAT: &str = "command";
 /// Queue and length before each record of a Send.
 const MESSAGE_HEAD_BYTES: usize = 8;
+/// What names a record and its length before each record of a CarryOver.
+const CARRIED_HEAD_BYTES: usize = 32;
 
 impl Action {
     const fn number(&self) -> u8 {
@@ -55,6 +61,9 @@ impl Action {
             Action::ChangeVisibility(_) => 8,
             Action::Renew(_) => 9,
             Action::ReleaseClient(_) => 10,
+            Action::Cut { .. } => 11,
+            Action::CarryOver(_) => 12,
+            Action::Digest => 13,
         }
     }
 }
@@ -64,6 +73,7 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         let messages = match &self.action {
             Action::Send(send) => send.messages.iter().map(|m| m.record.len() + MESSAGE_HEAD_BYTES).sum(),
+            Action::CarryOver(carry) => carry.records.iter().map(|r| r.record.len() + CARRIED_HEAD_BYTES).sum(),
             _ => 0,
         };
         let mut writer = Writer::with_capacity(128 + messages);
@@ -95,18 +105,31 @@ impl Command {
 impl Send {
     /// Where each record begins in the encoded command of `command_length` bytes.
     pub fn record_places(&self, command_length: usize) -> Vec<u32> {
-        let tail: usize = self.messages.iter().map(|m| m.record.len() + MESSAGE_HEAD_BYTES).sum();
-        let mut at = command_length
-            .checked_sub(tail)
-            .expect("the records are in the command");
-        let mut places = Vec::with_capacity(self.messages.len());
-        for message in &self.messages {
-            at += MESSAGE_HEAD_BYTES;
-            places.push(u32::try_from(at).expect("a command is below 4 GiB"));
-            at += message.record.len();
-        }
-        places
+        let lengths = self.messages.iter().map(|message| message.record.len());
+        places(lengths, MESSAGE_HEAD_BYTES, command_length)
     }
+}
+
+impl CarryOver {
+    /// Where each record begins in the encoded command of `command_length` bytes.
+    pub fn record_places(&self, command_length: usize) -> Vec<u32> {
+        let lengths = self.records.iter().map(|carried| carried.record.len());
+        places(lengths, CARRIED_HEAD_BYTES, command_length)
+    }
+}
+
+/// Places of the records that end a command, each behind a head.
+fn places(lengths: impl Iterator<Item = usize> + Clone, head_bytes: usize, command_length: usize) -> Vec<u32> {
+    let tail: usize = lengths.clone().map(|length| head_bytes + length).sum();
+    let mut at = command_length
+        .checked_sub(tail)
+        .expect("the records are in the command");
+    let place = |length| {
+        let place = at + head_bytes;
+        at = place + length;
+        u32::try_from(place).expect("a command is below 4 GiB")
+    };
+    lengths.map(place).collect()
 }
 
 fn write_action(writer: &mut Writer, action: &Action) {
@@ -162,6 +185,19 @@ fn write_action(writer: &mut Writer, action: &Action) {
             writer.text(&release.consumer_group);
             writer.text(&release.client_id);
         }
+        Action::Cut { upto } => writer.varint(upto.get()),
+        Action::CarryOver(carry) => {
+            writer.varint(carry.records.len() as u64);
+            for carried in &carry.records {
+                writer.u64(carried.topic.0);
+                writer.u32(carried.queue_id);
+                writer.u64(carried.offset.0);
+                writer.u64(carried.from.get());
+                writer.u32(u32::try_from(carried.record.len()).expect("a record is below 4 GiB"));
+                writer.raw(&carried.record);
+            }
+        }
+        Action::Digest => {}
     }
 }
 
@@ -239,8 +275,31 @@ fn read_action(kind: u8, reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Actio
             consumer_group: reader.text()?.to_string(),
             client_id: reader.text()?.to_string(),
         }),
+        11 => Action::Cut {
+            upto: LogIndex(reader.varint()?),
+        },
+        12 => Action::CarryOver(CarryOver {
+            records: read_list(reader, CARRIED_HEAD_BYTES, |reader| {
+                Ok(CarriedRecord {
+                    topic: TopicId(reader.u64()?),
+                    queue_id: reader.u32()?,
+                    offset: QueueOffset(reader.u64()?),
+                    from: LogIndex(reader.u64()?),
+                    record: read_record(reader, bytes)?,
+                })
+            })?,
+        }),
+        13 => Action::Digest,
         kind => return Err(DecodeError::Kind { what: WHAT, kind }),
     })
+}
+
+/// A length and the record behind it, as a slice of `bytes`.
+fn read_record(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Bytes, DecodeError> {
+    let length = reader.u32()? as usize;
+    let at = bytes.len() - reader.left();
+    reader.raw(length)?;
+    Ok(bytes.slice(at..at + length))
 }
 
 fn read_list<'a, T>(
@@ -256,13 +315,9 @@ fn read_send(reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Send, DecodeError
     let client_id = reader.text()?.to_string();
     let topic = reader.text()?.to_string();
     let messages = read_list(reader, MESSAGE_HEAD_BYTES, |reader| {
-        let queue_id = reader.u32()?;
-        let length = reader.u32()? as usize;
-        let at = bytes.len() - reader.left();
-        reader.raw(length)?;
         Ok(NewMessage {
-            queue_id,
-            record: bytes.slice(at..at + length),
+            queue_id: reader.u32()?,
+            record: read_record(reader, bytes)?,
         })
     })?;
     Ok(Send {

@@ -9,8 +9,9 @@ use super::meta::{self, Meta};
 use super::progress::Progress;
 use super::queue::{IndexError, QueueState, TopicState, Topics};
 use super::recent::Recent;
-use super::run::{Run, run_key, run_key_first};
+use super::run::{Run, read_entry, run_key, run_key_first};
 use super::span::{self, Span};
+use super::start::{read_start, start_key};
 use super::topic::{ConsumeFrom, ConsumerGroup, Topic};
 use ledgermq_raft_store::types::EntryId;
 use std::collections::BTreeMap;
@@ -123,10 +124,15 @@ impl Hot {
                 run_key(id, queue_id, QueueOffset(0)),
                 run_key(id, queue_id, QueueOffset(u64::MAX)),
             );
+            if let Some(value) = kv.get(Family::Queues, &start_key(id, queue_id))? {
+                queue.first = read_start(&value)?;
+                queue.end = queue.first;
+            }
             if let Some((key, value)) = kv.last(Family::Runs, &from, &upto)? {
                 queue.end = Run::decode(run_key_first(&key)?, &value)?.end();
-                if let Some((key, _)) = kv.scan(Family::Runs, &from, &upto, 1)?.first() {
+                if let Some((key, value)) = kv.scan(Family::Runs, &from, &upto, 1)?.first() {
                     queue.first = run_key_first(key)?;
+                    queue.oldest = Some(read_entry(value)?);
                 }
             }
         }

@@ -53,6 +53,11 @@ pub const SCHEDULE_MS: [u64; 18] = [
 /// Longest text in a command or record, bytes.
 pub const TEXT_BYTES: usize = 65_535;
 
+/// Records in one command that carries some over.
+pub const RECORDS_PER_CARRY: usize = 1_024;
+/// Digests remembered, the newest ones.
+pub const DIGESTS: usize = 8;
+
 const _: () = assert!(DEDUPE_IDS < u32::MAX as usize && WINDOW_MS >= 30_000);
 const _: () = assert!(
     QUEUES_PER_TOPIC <= 65_536,

@@ -1,6 +1,7 @@
 //! The state machine as the log drives it: entries in, outcomes out, one batch to the store for each entry.
 
 use super::apply::{ApplyError, Entry, Hints};
+use super::digests::Digests;
 use super::effects::Effects;
 use super::export::{Assembly, StateExport};
 use super::hot::Hot;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub applied_bytes: AtomicU64,
     /// The cut that is in the durable state.
     pub released: watch::Sender<LogIndex>,
+    pub digests: Digests,
 }
 
 impl Shared {
@@ -115,6 +117,7 @@ impl StateMachine {
             kv,
             applied_bytes: AtomicU64::new(0),
             released,
+            digests: Digests::default(),
         });
         let view = View::new(shared.clone());
         let broker_group = broker_group.to_string();
@@ -170,7 +173,12 @@ impl StateMachine {
         }
         let mut entry = Entry::new(&mut hot, &*self.shared.kv, &self.settings, &self.broker_group, id);
         let value = each(&mut entry).map_err(stopped)?;
-        Ok((value, entry.finish().map_err(stopped)?))
+        let hints = entry.finish().map_err(stopped)?;
+        if hints.digest {
+            let view = self.shared.kv.view().map_err(stopped)?;
+            self.shared.digests.leave(id.index, view);
+        }
+        Ok((value, hints))
     }
 
     /// Whether an installed export holds the effect of this entry already.

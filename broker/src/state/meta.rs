@@ -151,7 +151,11 @@ pub(crate) fn begin_installation() -> Batch {
 pub(crate) fn finish_installation(meta: &Meta, covered: Option<EntryId>) -> Batch {
     let mut changes = vec![
         Change::Put(Family::Meta, APPLIED_KEY.to_vec(), meta.encode()),
-        Change::Put(Family::Meta, MEMBERSHIP_KEY.to_vec(), meta.membership.to_vec()),
+        // Of the label, where the export's is of its own entry.
+        match meta.membership.is_empty() {
+            true => Change::Delete(Family::Meta, MEMBERSHIP_KEY.to_vec()),
+            false => Change::Put(Family::Meta, MEMBERSHIP_KEY.to_vec(), meta.membership.to_vec()),
+        },
         Change::Delete(Family::Local, INSTALLING_KEY.to_vec()),
     ];
     if let Some(id) = covered {

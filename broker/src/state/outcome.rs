@@ -4,6 +4,7 @@ use super::handle::ReceiptHandle;
 use super::identity::{LeaseId, QueueOffset, TopicId};
 use super::record::MessageType;
 use super::topic::{ConsumerGroup, Topic, TopicKind};
+use ledgermq_raft_store::types::LogIndex;
 use std::sync::Arc;
 
 /// The answer to one command, of the same name as its action.
@@ -36,6 +37,40 @@ pub enum Outcome {
     ClientReleased {
         /// Spans that become visible after one second.
         spans: u32,
+    },
+    /// To Cut: the newest cut there is now.
+    Cut(Result<LogIndex, CutError>),
+    /// To CarryOver: how many records lie in its entry now. The others were gone, or lay elsewhere already.
+    CarriedOver {
+        /// Records that moved.
+        moved: u32,
+    },
+    /// To Digest: the digest is told by [`super::view::View::digest_of`] once it is there.
+    Digesting,
+}
+
+/// Why nothing was cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CutError {
+    /// A command can't forget its own entry or a later one.
+    #[error("entry {upto} can't be forgotten by entry {entry}")]
+    Ahead {
+        /// As asked.
+        upto: LogIndex,
+        /// Of the command.
+        entry: LogIndex,
+    },
+    /// A record that stays lies in an entry to forget; it must be carried over first.
+    #[error("queue {queue_id} of topic {topic} holds at offset {offset} a record of entry {index}")]
+    InTheWay {
+        /// The entry it lies in.
+        index: LogIndex,
+        /// Name of its topic.
+        topic: String,
+        /// Its queue.
+        queue_id: u32,
+        /// Its place there.
+        offset: QueueOffset,
     },
 }
 

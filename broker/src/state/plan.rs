@@ -3,7 +3,7 @@
 //! The plan only reads. What it proposes becomes true when its lease command is applied, which checks all again.
 
 use super::command::PlannedRange;
-use super::identity::QueueOffset;
+use super::identity::{QueueOffset, TopicId};
 use super::outcome::ConsumeError;
 use ledgermq_raft_store::types::LogIndex;
 use std::collections::BTreeMap;
@@ -159,6 +159,19 @@ pub struct RecordLocation {
     pub slot: u32,
     /// Its length in bytes.
     pub length: u32,
+}
+
+/// A record that a cut would leave behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToCarryOver {
+    /// Its topic.
+    pub topic: TopicId,
+    /// The queue.
+    pub queue_id: u32,
+    /// Its place there.
+    pub offset: QueueOffset,
+    /// Where it lies.
+    pub location: RecordLocation,
 }
 
 /// First and next offset of one queue: it holds `first..end`.

@@ -7,6 +7,7 @@ use super::kv::{Family, Kv, KvError};
 use super::meta::MetaError;
 use super::run::{Run, RunRecord, run_key, run_key_first};
 use super::topic::Topic;
+use ledgermq_raft_store::types::LogIndex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub(crate) struct TopicState {
 pub(crate) struct QueueState {
     pub first: QueueOffset,
     pub end: QueueOffset,
+    /// The entry by which its first run came; `None` while it holds nothing.
+    pub oldest: Option<LogIndex>,
     /// The newest runs, contiguous up to `end`.
     recent: VecDeque<Arc<Run>>,
 }
@@ -192,6 +195,30 @@ impl Topics {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// The queues that hold something that came by entry `upto` or before.
+    pub fn with_runs_upto(&self, upto: LogIndex) -> Vec<(TopicId, u32)> {
+        let mut found = Vec::new();
+        for (id, state) in &self.by_id {
+            let queues = (0..).zip(&state.queues);
+            let old = queues.filter(|(_, queue)| queue.oldest.is_some_and(|oldest| oldest <= upto));
+            found.extend(old.map(|(queue_id, _)| (*id, queue_id)));
+        }
+        found
+    }
+
+    /// Puts a changed run in the place of the cached one, if it is cached.
+    pub fn replace_cached(&mut self, topic: TopicId, queue_id: u32, run: Run) {
+        let queue = self
+            .by_id
+            .get_mut(&topic)
+            .and_then(|state| state.queues.get_mut(queue_id as usize));
+        let Some(queue) = queue else { return };
+        let at = queue.recent.partition_point(|cached| cached.first < run.first);
+        if let Some(cached) = queue.recent.get_mut(at).filter(|cached| cached.first == run.first) {
+            *cached = Arc::new(run);
+        }
     }
 
     /// Adds a topic; its name must be new.

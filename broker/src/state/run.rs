@@ -3,14 +3,15 @@
 //! ```text
 //! key    u64 topic id, u32 queue id, u64 first offset          big endian, so that keys sort as offsets do
 //! value  u8 version = 1
-//!        u8 flags: 1 records name their own entry (they point at messages stored before), 2 tags, 4 message groups
-//!        varint count, varint entry, varint time (unix ms)
+//!        u8 flags: 1 records name the entry they lie in (some lie in another one), 2 tags, 4 message groups
+//!        varint count, varint entry by which the run came, varint time (unix ms)
 //!        count × [zigzag entry - the one before, if flag 1]
 //!                zigzag slot - end of the one before, varint length, zigzag time - the one before,
 //!                [u64 tag hash, if flag 2] [u64 message group hash, if flag 4]
 //! ```
 //!
-//! The first record of a run is compared with (entry, time) of its head and slot 0. Bodies stay in the log.
+//! The first record of a run is compared with (entry, time) of its head and slot 0. Bodies stay in the log: in the run's
+//! own entry, in an older one (dead letters), or in a later one to which they were carried over.
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::identity::{QueueOffset, TopicId};
@@ -38,6 +39,8 @@ pub(crate) struct RunRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     pub first: QueueOffset,
+    /// The entry that put it there; runs of a queue come in the order of their entries.
+    pub entry: LogIndex,
     pub records: Vec<RunRecord>,
 }
 
@@ -58,7 +61,7 @@ impl Run {
     /// The value to store.
     pub fn encode(&self) -> Vec<u8> {
         let head = self.records.first().expect("a run holds a record");
-        let mut index = head.location.index.0;
+        let mut index = self.entry.0;
         let mut time = head.store_time_ms;
         let mut flags = 0;
         for record in &self.records {
@@ -107,6 +110,7 @@ impl Run {
             return Err(DecodeError::Bounds { what: WHAT });
         }
         let mut index = reader.varint()?;
+        let entry = LogIndex(index);
         let mut time = reader.varint()?;
         let mut end = 0u64;
         let mut records = Vec::with_capacity(count);
@@ -134,8 +138,17 @@ impl Run {
             });
         }
         reader.end()?;
-        Ok(Run { first, records })
+        Ok(Run { first, entry, records })
     }
+}
+
+/// The entry by which a stored run came, without decoding its records.
+pub(crate) fn read_entry(bytes: &[u8]) -> Result<LogIndex, DecodeError> {
+    let mut reader = Reader::new(WHAT, bytes);
+    reader.version(VERSION)?;
+    let _flags = reader.u8()?;
+    let _count = reader.varint()?;
+    Ok(LogIndex(reader.varint()?))
 }
 
 /// The key of the run that begins at `first`.
@@ -191,14 +204,16 @@ mod tests {
         #[test]
         fn round_trip(
             first in 0..u64::MAX / 2,
+            entry: u64,
             mut records in proptest::collection::vec(run_record(), 1..20),
             same: bool,
         ) {
+            let entry = LogIndex(entry);
             if same {
-                let index = records[0].location.index;
-                records.iter_mut().for_each(|record| record.location.index = index);
+                records.iter_mut().for_each(|record| record.location.index = entry);
             }
-            let run = Run { first: QueueOffset(first), records };
+            let run = Run { first: QueueOffset(first), entry, records };
+            prop_assert_eq!(read_entry(&run.encode()), Ok(entry));
             prop_assert_eq!(Run::decode(run.first, &run.encode()).expect("decode"), run);
         }
 
@@ -206,12 +221,13 @@ mod tests {
         fn corruption_never_panics(
             records in proptest::collection::vec(run_record(), 1..5), at: usize, byte: u8, cut: usize, any: Vec<u8>,
         ) {
-            let bytes = Run { first: QueueOffset(0), records }.encode();
+            let bytes = Run { records, ..Run::default() }.encode();
             prop_assert!(Run::decode(QueueOffset(0), &bytes[..cut % bytes.len()]).is_err());
             let mut changed = bytes.clone();
             changed[at % bytes.len()] = byte;
             let _ = Run::decode(QueueOffset(0), &changed);
             let _ = Run::decode(QueueOffset(u64::MAX), &any);
+            let _ = read_entry(&any);
         }
     }
 
@@ -229,6 +245,7 @@ mod tests {
         };
         let run = Run {
             first: QueueOffset(0),
+            entry: LogIndex(1_000_000),
             records: (0..32).map(record).collect(),
         };
         assert!(run.encode().len() <= 32 * 5 + 16, "{} bytes", run.encode().len());

@@ -8,12 +8,16 @@ use super::kv::KvError;
 use super::limits;
 use super::machine::Shared;
 use super::meta::{self, Meta};
-use super::plan::{Plan, PlanError, PlanRequest, QueueBounds, QueueProgress, RenewDue};
+use super::plan::{Plan, PlanError, PlanRequest, QueueBounds, QueueProgress, RecordLocation, RenewDue, ToCarryOver};
 use super::planner;
+use super::queue::Ahead;
+use super::reference::Reference;
+use super::retained;
 use super::topic::{ConsumerGroup, Topic};
 use ledgermq_raft_store::types::{EntryId, LogIndex};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::watch;
 
 /// Reads the state that the machine writes.
 #[derive(Clone)]
@@ -209,6 +213,96 @@ impl View {
     /// The newest cut that is in the durable state.
     pub fn released(&self) -> LogIndex {
         *self.shared.released.borrow()
+    }
+
+    /// Follows the newest entry whose state is to be hashed: then [`View::make_digest`] should be called.
+    pub fn digest_due(&self) -> watch::Receiver<LogIndex> {
+        self.shared.digests.due()
+    }
+
+    /// Hashes what a digest command left. Reads the whole state, off the apply path.
+    pub fn make_digest(&self) -> Result<(), KvError> {
+        self.shared.digests.make()
+    }
+
+    /// Follows the newest entry whose state was hashed.
+    pub fn digest_done(&self) -> watch::Receiver<LogIndex> {
+        self.shared.digests.done()
+    }
+
+    /// Hash of the state as of an entry that held a digest command, while it is remembered.
+    pub fn digest_of(&self, index: LogIndex) -> Option<u128> {
+        self.shared.digests.of(index)
+    }
+
+    /// How far a cut towards `target` should go, when `step` is wanted: so far that no record that `target` lets go of
+    /// has to be carried over for it.
+    pub fn cut_step(&self, step: LogIndex, target: LogIndex) -> Result<LogIndex, KvError> {
+        let hot = self.shared.read();
+        let mut upto = step;
+        retained::for_each_reference(&hot, &*self.shared.kv, step, |reference| {
+            if reference.came <= target {
+                upto = upto.max(reference.came);
+            }
+            Some(upto)
+        })
+        .map_err(KvError::new)?;
+        Ok(upto)
+    }
+
+    /// Records that a cut up to `upto` would leave behind, at most [`limits::RECORDS_PER_CARRY`].
+    pub fn to_carry_over(&self, upto: LogIndex) -> Result<Vec<ToCarryOver>, KvError> {
+        let hot = self.shared.read();
+        let kv = &*self.shared.kv;
+        let mut found = Vec::new();
+        retained::for_each_reference(&hot, kv, upto, |reference| {
+            if reference.came > upto {
+                found.push(reference);
+            }
+            (found.len() < limits::RECORDS_PER_CARRY).then_some(upto)
+        })
+        .map_err(KvError::new)?;
+        let mut ahead = Ahead::new();
+        let mut located = |reference: Reference| {
+            let Reference {
+                topic,
+                queue_id,
+                offset,
+                ..
+            } = reference;
+            let record = hot
+                .topics
+                .record(kv, topic, queue_id, offset, &mut ahead)
+                .map_err(KvError::new)?;
+            Ok(ToCarryOver {
+                topic,
+                queue_id,
+                offset,
+                location: record.location,
+            })
+        };
+        found.into_iter().map(&mut located).collect()
+    }
+
+    /// Where a record lies now; `None` when it is forgotten.
+    pub fn location(
+        &self,
+        topic: TopicId,
+        queue_id: u32,
+        offset: QueueOffset,
+    ) -> Result<Option<RecordLocation>, KvError> {
+        let hot = self.shared.read();
+        let queue = hot
+            .topics
+            .of(topic)
+            .and_then(|state| state.queues.get(queue_id as usize));
+        if !queue.is_some_and(|queue| (queue.first..queue.end).contains(&offset)) {
+            return Ok(None);
+        }
+        let record = hot
+            .topics
+            .record(&*self.shared.kv, topic, queue_id, offset, &mut Ahead::new());
+        record.map(|record| Some(record.location)).map_err(KvError::new)
     }
 
     /// Bytes of commands applied since the machine was opened; the flusher watches it.

@@ -1,4 +1,7 @@
-//! `ledgermq cluster`: every broker group and its replicas, as their leaders see them.
+//! `ledgermq cluster`: every broker group and its replicas, as their leaders see them; with `--digest`, whether the replicas
+//! hold the same state.
+
+mod digest;
 
 use crate::admin::Target;
 use crate::broker_groups;
@@ -14,6 +17,9 @@ pub struct Arguments {
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Have every replica hash its state as of one entry, and compare
+    #[arg(long)]
+    digest: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -113,6 +119,9 @@ fn broker_group(it: admin::BrokerGroup) -> BrokerGroup {
 
 /// Runs it.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.digest {
+        return digest::run(&arguments.target, arguments.json).await;
+    }
     let cluster = describe(&arguments.target).await?;
     if arguments.json {
         return json_line(&cluster);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::disk::DiskFile;
 use crate::log::limits::WARM_SEGMENTS_MAX;
 use crate::log::{Frame, LogState};
+use crate::status::LogSpan;
 use crate::types::{EntryId, LogIndex, Term};
 
 /// Where the entries of one segment lie.
@@ -356,6 +357,19 @@ impl Index {
     /// Number of the oldest segment.
     pub fn oldest_segment(&self) -> Option<&SegmentIndex> {
         self.segments.front()
+    }
+
+    /// The segments that are followed by another, oldest first.
+    pub fn finished_spans(&self) -> Vec<LogSpan> {
+        let followed = self.segments.iter().zip(self.segments.iter().skip(1));
+        let spans = followed.filter_map(|(segment, next)| {
+            Some(LogSpan {
+                first: segment.first.max(LogIndex(self.first)),
+                last: next.first.previous()?,
+                bytes: segment.end.into(),
+            })
+        });
+        spans.filter(|span| span.first <= span.last).collect()
     }
 
     /// The segment of an entry whose frame was settled.

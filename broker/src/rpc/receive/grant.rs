@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ledgermq_proto::rocketmq::{
     DeadLetterQueue, Digest, DigestType, Encoding, Message, MessageType as WireType, Resource, SystemProperties,
 };
-use ledgermq_raft_store::LogIndex;
 use tokio::sync::oneshot;
 
 use super::{Received, Request, timestamp};
@@ -16,10 +14,12 @@ use crate::call::Call;
 use crate::lanes::Lane;
 use crate::leader::{Leader, unexpected};
 use crate::limits;
+use crate::records::{ReadRecordError, Records};
 use crate::refusal::{LeadError, Refusal};
 use crate::rpc::release;
 use crate::state::command::{Action, Lease, PlannedRange};
 use crate::state::handle::ReceiptHandle;
+use crate::state::identity::TopicId;
 use crate::state::outcome::{Granted, Leased, Outcome};
 use crate::state::plan::{Plan, PlannedRecord};
 use crate::state::record::{BodyEncoding, MessageType, Record};
@@ -124,7 +124,8 @@ impl Task {
             .filter_map(|granted| Some((*granted, *planned.get(&(granted.queue_id, granted.offset.0))?)))
             .collect();
         let leader = Arc::clone(&self.leader);
-        let read = self.leader.blocking.run(move || read(&leader, &granted)).await;
+        let topic = leased.topic;
+        let read = self.leader.blocking.run(move || read(&leader, topic, &granted)).await;
         let records = match read {
             Some(Ok(records)) => records,
             Some(Err(reason)) => {
@@ -175,26 +176,26 @@ impl Task {
 
 type ReadRecord = (Granted, PlannedRecord, Record);
 
-/// Reads records, each entry once.
-fn read(leader: &Leader, granted: &[(Granted, PlannedRecord)]) -> Result<Vec<ReadRecord>, String> {
-    let mut entries: BTreeMap<LogIndex, Bytes> = BTreeMap::new();
-    let mut records = Vec::with_capacity(granted.len());
+/// Reads records. One that was forgotten since it was granted is left out: its lease ended with it.
+fn read(leader: &Leader, topic: TopicId, granted: &[(Granted, PlannedRecord)]) -> Result<Vec<ReadRecord>, String> {
+    let mut records = Records::new(&leader.handle);
+    let mut read = Vec::with_capacity(granted.len());
     for (granted, planned) in granted {
-        let location = planned.location;
-        let entry = match entries.entry(location.index) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(leader.handle.read(location.index).map_err(|error| error.to_string())?)
+        let bytes = match records.read(planned.location) {
+            Err(ReadRecordError::Gone(_)) => {
+                let now = leader.view.location(topic, granted.queue_id, granted.offset);
+                match now.map_err(|error| error.to_string())? {
+                    Some(location) => records.read(location),
+                    None => continue,
+                }
             }
+            bytes => bytes,
         };
-        let (from, length) = (location.slot as usize, location.length as usize);
-        if from.checked_add(length).is_none_or(|end| end > entry.len()) {
-            return Err(format!("entry {} has no record at {from}", location.index));
-        }
-        let record = Record::decode(entry.slice(from..from + length)).map_err(|error| error.to_string())?;
-        records.push((*granted, *planned, record));
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        let record = Record::decode(bytes).map_err(|error| error.to_string())?;
+        read.push((*granted, *planned, record));
     }
-    Ok(records)
+    Ok(read)
 }
 
 /// A message as clients need it (grpc.md C.1).

@@ -73,6 +73,7 @@ impl Entry<'_> {
         self.remember(id, RequestKind::DeleteTopic, topic.0);
         self.hot.topics.remove(topic);
         self.runs.retain(|(of, _), _| *of != topic);
+        self.repointed.retain(|(of, _, _), _| *of != topic);
         self.hints.arrived.remove(&topic);
         let groups: Vec<ConsumerGroupId> = self
             .hot
@@ -85,7 +86,8 @@ impl Entry<'_> {
         }
         let key = topic.0.to_be_bytes();
         self.changes.delete(Family::Topics, key.to_vec());
-        for family in [Family::Runs, Family::Progress, Family::Spans] {
+        // References to its records are of no topic then, and go with the next cut.
+        for family in [Family::Runs, Family::Queues, Family::Progress, Family::Spans] {
             self.changes.delete_prefix(family, &key);
         }
         self.hints.topics_changed = true;

@@ -25,6 +25,19 @@ fn range() -> impl Strategy<Value = PlannedRange> {
     })
 }
 
+fn carried() -> impl Strategy<Value = CarriedRecord> {
+    let record = proptest::collection::vec(any::<u8>(), 0..40);
+    (any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>(), record).prop_map(
+        |(topic, queue_id, offset, from, record)| CarriedRecord {
+            topic: TopicId(topic),
+            queue_id,
+            offset: QueueOffset(offset),
+            from: LogIndex(from),
+            record: record.into(),
+        },
+    )
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let text = || ".{0,12}";
     let record = proptest::collection::vec(any::<u8>(), 0..40);
@@ -115,6 +128,9 @@ fn action() -> impl Strategy<Value = Action> {
                 client_id,
             })
         }),
+        any::<u64>().prop_map(|upto| Action::Cut { upto: LogIndex(upto) }),
+        proptest::collection::vec(carried(), 0..5).prop_map(|records| Action::CarryOver(CarryOver { records })),
+        Just(Action::Digest),
     ]
 }
 
@@ -135,6 +151,12 @@ proptest! {
             for (place, message) in send.record_places(bytes.len()).into_iter().zip(&send.messages) {
                 let place = place as usize;
                 prop_assert_eq!(&bytes[place..place + message.record.len()], &message.record[..]);
+            }
+        }
+        if let Action::CarryOver(carry) = &command.action {
+            for (place, carried) in carry.record_places(bytes.len()).into_iter().zip(&carry.records) {
+                let place = place as usize;
+                prop_assert_eq!(&bytes[place..place + carried.record.len()], &carried.record[..]);
             }
         }
     }

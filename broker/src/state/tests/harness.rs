@@ -1,21 +1,22 @@
 //! One replica without its log: entries go straight to the machine, and are kept for replays.
 
 use crate::state::command::{
-    Ack, Action, ChangeVisibility, Command, CreateConsumerGroup, CreateTopic, Lease, NewMessage, PlannedRange, Send,
+    Ack, Action, CarriedRecord, CarryOver, ChangeVisibility, Command, CreateConsumerGroup, CreateTopic, Lease,
+    NewMessage, PlannedRange, Send,
 };
 use crate::state::effects::NoEffects;
 use crate::state::handle::ReceiptHandle;
 use crate::state::identity::RequestId;
 use crate::state::kv::Kv;
 use crate::state::machine::{Settings, StateMachine};
-use crate::state::outcome::{Granted, Leased, Outcome, SendResult};
-use crate::state::plan::{Filter, Plan, PlanRequest, RecordLocation, Reserved};
+use crate::state::outcome::{CutError, Granted, Leased, Outcome, SendResult};
+use crate::state::plan::{Filter, Plan, PlanRequest, RecordLocation, Reserved, ToCarryOver};
 use crate::state::record::Record;
 use crate::state::record::tests::record;
 use crate::state::topic::{ConsumeFrom, TopicKind};
 use crate::state::view::View;
 use bytes::Bytes;
-use ledgermq_raft_store::{EntryId, LogIndex, Machine};
+use ledgermq_raft_store::{Applied, EntryId, LogIndex, Machine};
 use std::sync::Arc;
 
 pub const BROKER_GROUP: &str = "broker-a";
@@ -87,8 +88,18 @@ impl Node {
         self.machine.apply(id, &slotted).expect("apply")
     }
 
-    /// The bytes of a record, as the log would read them.
+    /// A record, as the log would read it.
     pub fn read(&self, location: RecordLocation) -> Record {
+        Record::decode(self.read_bytes(location)).expect("a record is there")
+    }
+
+    /// The bytes of a record, as the log would read them.
+    pub fn read_bytes(&self, location: RecordLocation) -> Bytes {
+        let cut = self.view.cut();
+        assert!(
+            cut == LogIndex(0) || location.index > cut,
+            "nothing below the cut is read"
+        );
         let commands = &self.log[location.index.0 as usize];
         let mut body = vec![0; 4];
         for command in commands {
@@ -96,7 +107,55 @@ impl Node {
             body.extend_from_slice(command);
         }
         let at = location.slot as usize;
-        Record::decode(Bytes::from(body).slice(at..at + location.length as usize)).expect("a record is there")
+        Bytes::from(body).slice(at..at + location.length as usize)
+    }
+
+    /// The newest entry.
+    pub fn last(&self) -> LogIndex {
+        LogIndex(self.log.len() as u64 - 1)
+    }
+
+    pub fn cut(&mut self, upto: LogIndex) -> Result<LogIndex, CutError> {
+        match self.act(Action::Cut { upto }) {
+            Outcome::Cut(result) => result,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    /// What stores again all that a cut would leave behind.
+    pub fn carry_over(&mut self, upto: LogIndex) -> Option<Command> {
+        let records = self.view.to_carry_over(upto).expect("read");
+        let carried = |record: &ToCarryOver| CarriedRecord {
+            topic: record.topic,
+            queue_id: record.queue_id,
+            offset: record.offset,
+            from: record.location.index,
+            record: self.read_bytes(record.location),
+        };
+        let records: Vec<CarriedRecord> = records.iter().map(carried).collect();
+        (!records.is_empty()).then(|| self.command(Action::CarryOver(CarryOver { records })))
+    }
+
+    /// Goes on with the state of another replica: an export in parts of this size, labelled with an earlier entry.
+    pub fn install_into(&mut self, kv: Arc<dyn Kv>, part_bytes: usize, label: LogIndex) {
+        let applied = self.machine.applied().expect("applied");
+        let export = self.machine.view().expect("view");
+        let (mut other, _) =
+            StateMachine::open(kv.clone(), BROKER_GROUP, self.settings, Arc::new(NoEffects)).expect("open");
+        other.install_begin().expect("begin");
+        let mut from = Some(Bytes::new());
+        while let Some(place) = from {
+            let part = export.read(&place, part_bytes).expect("part");
+            other.install_part(part.bytes).expect("part");
+            from = part.next;
+        }
+        let label = Applied {
+            id: EntryId::new(1, label.get()),
+            ..applied
+        };
+        other.install_finish(label).expect("finish");
+        drop(other);
+        self.reopen(kv);
     }
 
     pub fn request_id(&mut self) -> RequestId {

@@ -1,10 +1,15 @@
 //! Random histories against a model that knows little: who holds what until when, what is done, and how often each
-//! message was handed out. With crashes: replay from the flushed state ends in the same state.
+//! message was handed out. With crashes: replay from the flushed state ends in the same state. With cuts: what came by old
+//! entries is gone, all of it and nothing else, and dead letters keep their contents. With installations: a copy of the
+//! state, labelled with an earlier entry, goes on like the original.
 
 use super::harness::{Node, message};
 use crate::state::handle::ReceiptHandle;
+use crate::state::identity::QueueOffset;
 use crate::state::kv::memory::MemoryKv;
+use crate::state::outcome::{CutError, Outcome};
 use crate::state::plan::{Filter, Reserved};
+use ledgermq_raft_store::LogIndex;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +44,14 @@ enum Step {
     },
     Flush,
     Crash,
+    Cut {
+        back: u64,
+        carry: bool,
+    },
+    Install {
+        part_bytes: usize,
+        back: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -53,6 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..7_000u64).prop_map(|ms| Step::Wait { ms }),
         1 => Just(Step::Flush),
         1 => Just(Step::Crash),
+        2 => (0..12u64, prop::bool::weighted(0.7)).prop_map(|(back, carry)| Step::Cut { back, carry }),
+        1 => (1..3_000usize, 0..20u64).prop_map(|(part_bytes, back)| Step::Install { part_bytes, back }),
     ]
 }
 
@@ -60,10 +75,13 @@ type Place = (u32, u64);
 
 #[derive(Default)]
 struct Model {
-    /// Message group of each message sent.
-    sent: BTreeMap<Place, usize>,
+    /// Message group of each message sent, and its entry.
+    sent: BTreeMap<Place, (usize, LogIndex)>,
+    /// Acknowledged, dead or forgotten.
     done: BTreeSet<Place>,
-    dead: u64,
+    forgotten: BTreeSet<Place>,
+    /// The entry by which each dead letter came, and its message id once it was seen.
+    dead: Vec<(LogIndex, Option<String>)>,
     attempts: BTreeMap<Place, u32>,
     suspended: BTreeSet<Place>,
     /// Handle and end of each lease.
@@ -127,6 +145,82 @@ impl History {
                 self.node.reopen(Arc::new(self.kv.clone()));
                 assert_eq!(self.node.digest(), digest, "replay ends in the same state");
             }
+            Step::Cut { back, carry } => self.cut(back, carry),
+            Step::Install { part_bytes, back } => {
+                let digest = self.node.digest();
+                let cut = self.node.view.cut();
+                let label = LogIndex(self.node.last().get().saturating_sub(back)).max(cut);
+                self.kv = MemoryKv::new();
+                self.node.install_into(Arc::new(self.kv.clone()), part_bytes, label);
+                assert_eq!(self.node.digest(), digest, "a copy goes on like the original");
+                assert_eq!(self.node.view.released(), cut, "it is installed durably");
+            }
+        }
+        self.see_dead_letters();
+    }
+
+    fn cut(&mut self, back: u64, carry: bool) {
+        let upto = LogIndex(self.node.last().get().saturating_sub(back));
+        let upto = self.node.view.cut_step(upto, upto).expect("read");
+        while let Some(command) = carry.then(|| self.node.carry_over(upto)).flatten() {
+            let outcome = self.node.propose(&command);
+            assert!(
+                matches!(outcome, Outcome::CarriedOver { moved } if moved > 0),
+                "{outcome:?}"
+            );
+        }
+        let before = self.node.view.cut();
+        match self.node.cut(upto) {
+            Ok(cut) => assert_eq!(cut, upto.max(before)),
+            Err(CutError::InTheWay { index, .. }) => {
+                assert!(!carry && index <= upto && index > before);
+                assert_eq!(self.node.view.cut(), before);
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let gone = self.model.sent.iter().filter(|(_, (_, entry))| *entry <= upto);
+        for (place, _) in gone {
+            self.model.forgotten.insert(*place);
+            self.model.done.insert(*place);
+            self.model.held.remove(place);
+        }
+        for (queue_id, bounds) in (0..).zip(self.node.view.queue_bounds("t").expect("bounds")) {
+            let first = self.model.forgotten.range((queue_id, 0)..=(queue_id, u64::MAX)).count() as u64;
+            assert_eq!(bounds.first.0, first, "queue {queue_id} begins behind the cut");
+        }
+        for queue in self.node.view.progress("g", "t").into_iter().flatten() {
+            assert!(
+                queue.floor.0
+                    >= self
+                        .model
+                        .forgotten
+                        .range((queue.queue_id, 0)..=(queue.queue_id, u64::MAX))
+                        .count() as u64
+            );
+        }
+    }
+
+    /// Reads the dead letters that are kept: each is the message it was when it was seen first.
+    fn see_dead_letters(&mut self) {
+        let Some(bounds) = self.node.view.queue_bounds("%DLQ%g") else {
+            return;
+        };
+        let cut = self.node.view.cut();
+        let gone = self.model.dead.iter().filter(|(came, _)| *came <= cut).count();
+        assert_eq!(
+            (bounds[0].first.0, bounds[0].end.0),
+            (gone as u64, self.model.dead.len() as u64)
+        );
+        let topic = self.node.view.topic("%DLQ%g").expect("topic").id;
+        for offset in gone..self.model.dead.len() {
+            let location = self
+                .node
+                .view
+                .location(topic, 0, QueueOffset(offset as u64))
+                .expect("read");
+            let id = self.node.read(location.expect("kept")).message_id;
+            assert_eq!(*self.model.dead[offset].1.get_or_insert_with(|| id.clone()), id);
         }
     }
 
@@ -140,7 +234,8 @@ impl History {
         for result in self.node.send_all("t", batch).expect("sent") {
             let before = self.model.sent.range((queue_id, 0)..=(queue_id, u64::MAX)).count() as u64;
             assert_eq!(result.offset.0, before, "offsets are dense");
-            self.model.sent.insert((queue_id, result.offset.0), message_group);
+            let sent = (message_group, self.node.last());
+            self.model.sent.insert((queue_id, result.offset.0), sent);
         }
     }
 
@@ -152,7 +247,7 @@ impl History {
         assert!(plan.records.len() <= max);
         for planned in &plan.records {
             let record = self.node.read(planned.location);
-            let message_group = self.model.sent[&(planned.queue_id, planned.offset.0)];
+            let (message_group, _) = self.model.sent[&(planned.queue_id, planned.offset.0)];
             assert_eq!(record.message_group, ["", "a", "b"][message_group]);
         }
         let command = self.node.lease_command("g", "t", attempt, &plan.ranges);
@@ -187,7 +282,8 @@ impl History {
             self.model.suspended.remove(&place);
             self.model.held.insert(place, (handle, granted.visible_at_ms));
         }
-        self.model.dead += u64::from(leased.dead_lettered);
+        let dead = (0..leased.dead_lettered).map(|_| (self.node.last(), None));
+        self.model.dead.extend(dead);
         let bound = (0..QUEUES).map(|queue_id| {
             self.node.view.progress("g", "t").expect("progress")[queue_id as usize]
                 .floor
@@ -207,8 +303,8 @@ impl History {
     }
 
     fn check_order(&self, place: Place, fresh: &BTreeSet<Place>) {
-        let message_group = self.model.sent[&place];
-        for (earlier, group) in self.model.sent.range((place.0, 0)..place) {
+        let (message_group, _) = self.model.sent[&place];
+        for (earlier, (group, _)) in self.model.sent.range((place.0, 0)..place) {
             let ended = self.model.done.contains(earlier) || fresh.contains(earlier);
             let attempts = self.model.attempts.get(earlier).copied().unwrap_or(0);
             assert!(
@@ -285,7 +381,7 @@ impl History {
             .view
             .queue_bounds("%DLQ%g")
             .map_or(0, |queues| queues[0].end.0);
-        assert_eq!(dead, self.model.dead);
+        assert_eq!(dead, self.model.dead.len() as u64);
         let unasked = self
             .model
             .sent

@@ -4,7 +4,7 @@ use super::harness::{Node, message};
 use crate::state::kv::Kv;
 use crate::state::kv::memory::MemoryKv;
 use crate::state::kv::rocks::{RocksKv, RocksSettings};
-use ledgermq_raft_store::Machine;
+use ledgermq_raft_store::{LogIndex, Machine};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,6 +53,13 @@ fn work(node: &mut Node) {
         if round == 30 {
             node.view.flush().expect("flush");
         }
+        if round % 12 == 9 {
+            let upto = LogIndex(node.last().get() - 60);
+            while let Some(command) = node.carry_over(upto) {
+                node.propose(&command);
+            }
+            assert_eq!(node.cut(upto), Ok(upto));
+        }
     }
 }
 
@@ -68,6 +75,16 @@ fn rocksdb_and_memory_agree_and_replay_to_the_same_state() {
     let digest = in_memory.digest();
     assert_eq!(on_disk.digest(), digest);
     assert!(in_memory.view.topic("%DLQ%g").is_some() && in_memory.view.topic("%DLQ%f").is_some());
+
+    // Each takes the other's state over.
+    let disk = on_disk.kv.clone();
+    let half = LogIndex(on_disk.last().get() / 2);
+    on_disk.install_into(Arc::new(MemoryKv::new()), 4_000, half);
+    assert_eq!(on_disk.digest(), digest);
+    in_memory.install_into(rocks(&folder.path().join("copy")), 4_000, half);
+    assert_eq!(in_memory.digest(), digest);
+    in_memory.reopen(Arc::new(memory.clone()));
+    on_disk.reopen(disk);
 
     memory.crash();
     in_memory.reopen(Arc::new(memory));
