@@ -41,9 +41,10 @@ pub(super) async fn read(
     let index = LogIndex(request.index);
     let mut done = leader.view.digest_done();
     // Not made in time is an answer, too.
-    let _made = timeout(limits::DIGEST_WAIT, done.wait_for(|done| *done >= index)).await;
+    let wait = timeout(limits::DIGEST_WAIT, done.wait_for(|done| *done >= index));
+    let is_made = wait.await.is_ok();
     let digest = leader.view.digest_of(index);
-    if digest.is_none() && *done.borrow() >= index {
+    if digest.is_none() && is_made {
         return Err(Status::failed_precondition(format!(
             "replica {} remembers no digest as of entry {index}",
             leader.id
