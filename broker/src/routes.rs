@@ -177,14 +177,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_replica_that_died_keeps_its_assignments_for_a_while() {
-        let routes = Routes::new("broker-a");
         let member = |id| Member {
             id: ReplicaId(id),
+            incarnation: id,
             peer_address: format!("peer-{id}:1"),
             client_address: format!("client-{id}:1"),
             voter: true,
         };
-        routes.members(&[member(1), member(2)]);
+        let (_members, follow) = watch::channel(vec![member(1), member(2)]);
+        let routes = Routes::new("broker-a", follow);
         routes.leader_hears([1, 2].into());
         routes.leader_hears([1].into());
         let groups = || routes.of_topic("t", Some((TopicKind::Fifo, 4)), Role::default());
