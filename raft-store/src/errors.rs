@@ -46,6 +46,16 @@ pub enum OpenError {
         /// Where the log ends.
         last: Option<EntryId>,
     },
+    /// The machine's state lacks entries that the log no longer has.
+    #[error(
+        "the state is applied up to {applied:?}, and the log begins behind {purged}: the state lost entries; rebuild this replica from its peers"
+    )]
+    StateBehindLog {
+        /// How far the state has come.
+        applied: Option<EntryId>,
+        /// The last entry that the log has forgotten.
+        purged: EntryId,
+    },
     /// An installation was interrupted and its source is gone.
     #[error(
         "a snapshot was half installed and what it was installed from is lost; rebuild this replica from its peers"

@@ -90,7 +90,7 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
     let mut machine = machine;
     let spool = Spool::open(Arc::clone(&seams.disk), &options.dir)?;
     let spool = finish_installation(spool, machine.as_mut(), &log, &mut writer).await?;
-    not_beyond(&log, machine.as_ref())?;
+    fits_together(&log, machine.as_ref())?;
     let incoming = Arc::new(Incoming::new(Mutex::new(spool), log.clone()));
     let (released, labels) = (machine.released(), Arc::<Labels>::default());
     let (adapter, applied) = Adapter::new(machine, Some(log.clone()), Arc::clone(&labels))
@@ -221,18 +221,19 @@ async fn finish_installation(
     Ok(spool)
 }
 
-/// A state ahead of its log would make openraft purge the whole log to close the gap.
-fn not_beyond(log: &Log, machine: &dyn Driven) -> Result<(), OpenError> {
-    let Some(applied) = machine.applied() else {
-        return Ok(());
-    };
-    let state = log.state();
-    let last = state.last.or(state.purged);
-    if last.is_none_or(|last| last.index < applied.id.index) {
-        return Err(OpenError::AppliedBeyondLog {
-            applied: applied.id,
-            last,
-        });
+/// A state ahead of its log would make openraft purge the whole log to close the gap; one behind it lacks entries for good.
+fn fits_together(log: &Log, machine: &dyn Driven) -> Result<(), OpenError> {
+    let (applied, state) = (machine.applied().map(|applied| applied.id), log.state());
+    if let Some(purged) = state.purged
+        && applied.is_none_or(|applied| applied.index < purged.index)
+    {
+        return Err(OpenError::StateBehindLog { applied, purged });
     }
-    Ok(())
+    let last = state.last.or(state.purged);
+    match applied {
+        Some(applied) if last.is_none_or(|last| last.index < applied.index) => {
+            Err(OpenError::AppliedBeyondLog { applied, last })
+        }
+        _ => Ok(()),
+    }
 }

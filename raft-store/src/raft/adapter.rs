@@ -219,23 +219,16 @@ impl Adapter {
 
     /// The entry that the next snapshot is labelled with.
     fn next_label(&self) -> Option<EntryId> {
-        let Some(log) = &self.log else {
-            return self.applied;
-        };
+        let log = self.log.as_ref()?;
         let wanted = self.labels.wanted()?.min(self.applied?.index);
         log.id(wanted)
     }
 
     fn labelled(&mut self, label: EntryId) -> io::Result<Labelled> {
-        let membership = match self.log {
-            Some(_) => self.memberships.as_of(label.index),
-            None => Some(self.memberships.newest()),
-        };
-        let last_membership =
-            membership.ok_or_else(|| io::Error::other(format!("the membership as of entry {label} is forgotten")))?;
+        let forgotten = || io::Error::other(format!("the membership as of entry {label} is forgotten"));
         let meta = Meta {
             last_log_id: Some(log_id(label)),
-            last_membership,
+            last_membership: self.memberships.as_of(label.index).ok_or_else(forgotten)?,
         };
         let view = match self.labels.view(label) {
             Some(view) => view,
@@ -248,6 +241,17 @@ impl Adapter {
         Ok(Snapshot {
             meta,
             snapshot: Content::View(view),
+        })
+    }
+
+    /// A snapshot labelled with what is applied, be it nothing: where there is no log.
+    fn of_applied(&mut self) -> io::Result<Labelled> {
+        Ok(Snapshot {
+            meta: Meta {
+                last_log_id: self.applied.map(log_id),
+                last_membership: self.memberships.newest(),
+            },
+            snapshot: Content::View(self.machine().view().map_err(io::Error::other)?),
         })
     }
 
@@ -303,11 +307,23 @@ impl RaftStateMachine<Config> for Adapter {
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        let label = self.next_label()?;
-        let labelled = self.labelled(label);
-        if labelled.is_ok() {
-            self.labels.set_current(label);
-        }
+        let labelled = match self.log {
+            Some(_) => {
+                let label = self.next_label()?;
+                let labelled = self.labelled(label);
+                if labelled.is_ok() {
+                    self.labels.set_current(label);
+                }
+                labelled
+            }
+            None => {
+                let labelled = self.of_applied();
+                if let Some(applied) = self.applied {
+                    self.labels.set_current(applied);
+                }
+                labelled
+            }
+        };
         Some(Builder {
             labelled: Some(labelled),
         })
@@ -341,6 +357,7 @@ impl RaftStateMachine<Config> for Adapter {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Labelled>, io::Error> {
         match self.labels.current() {
+            Some(_) if self.log.is_none() => self.of_applied().map(Some),
             Some(label) if self.applied.is_some() => self.labelled(label).map(Some),
             _ => Ok(None),
         }

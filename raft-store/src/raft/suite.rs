@@ -67,8 +67,8 @@ impl Machine for Cursor {
     }
 
     fn view(&mut self) -> Result<Arc<dyn Export>, MachineError> {
-        let applied = self.0.as_ref().ok_or_else(|| MachineError::new("nothing is applied"))?;
-        Ok(Arc::new(Nothing(applied.id)))
+        let applied = self.0.as_ref().map(|applied| applied.id);
+        Ok(Arc::new(Nothing(applied.unwrap_or_default())))
     }
 
     fn install_begin(&mut self) -> Result<(), MachineError> {
