@@ -1,5 +1,5 @@
-//! Whether the replicas hold the same: the leader proposes a digest, then each replica tells its own hash of the state as of
-//! that entry.
+//! Whether the replicas hold the same: the leader proposes a digest, then each replica tells its own hash of the state
+//! as of that entry.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Hashes of the whole state as of a command's entry, made off the apply path: apply leaves a view here, the shell has it
-//! hashed where work may block, and the newest results are kept to be asked for.
+//! Hashes of the whole state as of a command's entry, made off the apply path: apply leaves a view here, the shell has
+//! it hashed where work may block, and the newest results are kept to be asked for.
 
 use super::export;
 use super::kv::{KvError, KvView};

@@ -1,5 +1,5 @@
-//! The whole state in parts: a copy as of one entry, all pairs but those of this replica alone, sorted. Each part stands
-//! by itself, so a transfer goes on wherever it broke off, from any replica's export of the same entry.
+//! The whole state in parts: a copy as of one entry, all pairs but those of this replica alone, sorted. Each part
+//! stands by itself, so a transfer goes on wherever it broke off, from any replica's export of the same entry.
 //!
 //! ```text
 //!  0 u32 magic "LMQP"   4 u8 version = 1   5 u8 flags: 1 = the last part   6 u16 0          little endian

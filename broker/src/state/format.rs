@@ -22,13 +22,15 @@
 //!                         u64 lease)
 //! 10 ReleaseClient        text consumer group, text client
 //! 11 Cut                  varint upto
-//! 12 CarryOver            varint count, count × (u64 topic id, u32 queue, u64 offset, u64 from entry, u32 length, record)
+//! 12 CarryOver            varint count, count × (u64 topic id, u32 queue, u64 offset, u64 from entry, u32 length,
+//!                         record)
 //! 13 Digest               nothing
 //!
 //! handle = text broker group, u64 topic id, varint queue, varint offset, u64 lease
 //! ```
 //!
-//! The records of a Send or CarryOver come last, so that the place of each in the command follows from the lengths alone.
+//! The records of a Send or CarryOver come last, so that the place of each in the command follows from the lengths
+//! alone.
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::command::{

@@ -184,8 +184,8 @@ impl StateMachine {
     /// Whether an installed export holds the effect of this entry already.
     ///
     /// Until all such entries are applied the state is that of a later entry A, and must not be served. It is not: A
-    /// was applied where the export was made, so it is committed, and every later leader's log holds it. A replica serves
-    /// once the first entry of its own term is applied, which lies behind A.
+    /// was applied where the export was made, so it is committed, and every later leader's log holds it. A replica
+    /// serves once the first entry of its own term is applied, which lies behind A.
     fn is_covered(&self, id: EntryId) -> bool {
         let covered = self.shared.read().covered;
         covered.is_some_and(|covered| id.index <= covered.index)

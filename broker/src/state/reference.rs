@@ -1,5 +1,5 @@
-//! References: records that lie in an older entry than the one by which they came into their queue (dead letters), found
-//! by the entry they lie in. A cut must not leave one behind, so they are carried over before it.
+//! References: records that lie in an older entry than the one by which they came into their queue (dead letters),
+//! found by the entry they lie in. A cut must not leave one behind, so they are carried over before it.
 //!
 //! ```text
 //! key    u64 entry it lies in, u64 topic id, u32 queue id, u64 offset      big endian

@@ -53,8 +53,8 @@ pub(crate) struct Boundary {
     pub keys: Option<Vec<Vec<u8>>>,
 }
 
-/// Finds the first run from `first` on that came after entry `upto`: among the first few by looking, else by halving the
-/// offsets, so a long queue costs a few seeks.
+/// Finds the first run from `first` on that came after entry `upto`: among the first few by looking, else by halving
+/// the offsets, so a long queue costs a few seeks.
 pub(crate) fn boundary(
     kv: &dyn KvView,
     (topic, queue_id): (TopicId, u32),

@@ -10,8 +10,8 @@
 //!                [u64 tag hash, if flag 2] [u64 message group hash, if flag 4]
 //! ```
 //!
-//! The first record of a run is compared with (entry, time) of its head and slot 0. Bodies stay in the log: in the run's
-//! own entry, in an older one (dead letters), or in a later one to which they were carried over.
+//! The first record of a run is compared with (entry, time) of its head and slot 0. Bodies stay in the log: in the
+//! run's own entry, in an older one (dead letters), or in a later one to which they were carried over.
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::identity::{QueueOffset, TopicId};

@@ -1,5 +1,5 @@
-//! `ledgermq cluster`: every broker group and its replicas, as their leaders see them; with `--digest`, whether the replicas
-//! hold the same state.
+//! `ledgermq cluster`: every broker group and its replicas, as their leaders see them; with `--digest`, whether the
+//! replicas hold the same state.
 
 mod digest;
 

@@ -1,7 +1,7 @@
 //! RocksDB at one moment, for as long as the value lives.
 //!
-//! The bindings' snapshot borrows its database, and what owns both borrows from itself. Safe Rust has one such value, an
-//! async block that holds both across an await: it is the snapshot's home here and runs on no runtime. Each question is
+//! The bindings' snapshot borrows its database, and what owns both borrows from itself. Safe Rust has one such value,
+//! an async block that holds both across an await: it is the snapshot's home here and runs on no runtime. Each question is
 //! put into its slot, and one poll answers it.
 
 use super::rocks::{get, last, scan};

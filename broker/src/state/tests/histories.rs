@@ -1,6 +1,6 @@
 //! Random histories against a model that knows little: who holds what until when, what is done, and how often each
-//! message was handed out. With crashes: replay from the flushed state ends in the same state. With cuts: what came by old
-//! entries is gone, all of it and nothing else, and dead letters keep their contents. With installations: a copy of the
+//! message was handed out. With crashes: replay from the flushed state ends in the same state. With cuts: what came by
+//! old entries is gone, all of it and nothing else, and dead letters keep their contents. With installations: a copy of the
 //! state, labelled with an earlier entry, goes on like the original.
 
 use super::harness::{Node, message};
