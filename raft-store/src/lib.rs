@@ -1,7 +1,7 @@
 //! The replicated commitlog of one broker group.
 //!
 //! ```text
-//! lib ─▶ open, handle, bootstrap ─▶ takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
+//! lib ─▶ inspect, open, handle, bootstrap ─▶ takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
 //!                          all of them: types, limits, options, status, errors, machine, body, identity
 //! ```
 //!
@@ -15,6 +15,7 @@ pub mod disk;
 pub mod errors;
 mod handle;
 mod identity;
+pub mod inspect;
 pub mod limits;
 pub mod log;
 pub mod machine;

@@ -13,12 +13,13 @@
 //! * After the first failed write or sync nothing is written any more.
 //!
 //! Modules, each importing only those before it: limits, format, slots, histogram, index, shared, reading, scan,
-//! segment, writer with cutting, recovery.
+//! segment, writer with cutting, recovery; beside them inspect.
 
 mod cutting;
 mod format;
 mod histogram;
 mod index;
+pub mod inspect;
 mod limits;
 mod reading;
 mod recovery;
