@@ -14,6 +14,7 @@ mod lanes;
 mod language;
 mod leader;
 pub mod limits;
+pub mod log_tools;
 mod metrics;
 mod probe;
 pub mod process;
