@@ -10,6 +10,8 @@ mod counters;
 mod door;
 mod driver;
 mod forwarded;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lanes;
 mod language;
 mod leader;

@@ -1,7 +1,7 @@
 //! The replicated commitlog of one broker group.
 //!
 //! ```text
-//! lib ─▶ inspect, open, handle, bootstrap ─▶ takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
+//! lib ─▶ fuzzing ─▶ inspect, open, handle, bootstrap ─▶ takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
 //!                          all of them: types, limits, options, status, errors, machine, body, identity
 //! ```
 //!
@@ -13,6 +13,8 @@ pub mod body;
 mod bootstrap;
 pub mod disk;
 pub mod errors;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod identity;
 pub mod inspect;

@@ -17,6 +17,7 @@
 
 mod cutting;
 mod format;
+pub(crate) mod fuzzing;
 mod histogram;
 mod index;
 pub mod inspect;
