@@ -153,7 +153,6 @@ pub struct SegmentReport {
     pub leftover_bytes: u64,
     /// Everything in it is purged: the next start deletes it.
     pub is_purged: bool,
-    stop: String,
 }
 
 impl SegmentReport {
@@ -409,6 +408,7 @@ fn walk_segments(
                 ..SegmentReport::default()
             },
             findings: Vec::new(),
+            stop: String::new(),
             told: 0,
             tail: None,
         };
@@ -418,7 +418,7 @@ fn walk_segments(
         }
         let next = chain.next();
         if let Some(after) = after.filter(|after| walked.is_continue() && after.first != next) {
-            let reason = match std::mem::take(&mut chain.report.stop) {
+            let reason = match std::mem::take(&mut chain.stop) {
                 reason if after.first > next && !reason.is_empty() => reason,
                 _ => format!("segment {} goes on with entry {}", after.segment, after.first),
             };

@@ -27,6 +27,8 @@ pub struct Chain<'a> {
     pub scope: &'a Scope,
     pub report: SegmentReport,
     pub findings: Vec<Finding>,
+    /// Why an older segment does not go on.
+    pub stop: String,
     /// Bytes that the visitor heard of.
     pub told: u64,
     /// What lies behind the first bad place, once it was looked for.
@@ -181,7 +183,7 @@ impl Chain<'_> {
     fn stops(&mut self, position: u64, reason: &str) -> io::Result<()> {
         // Whether an older segment is complete is seen by the index that the next one begins with.
         if !self.is_newest {
-            self.report.stop = reason.to_owned();
+            self.stop = reason.to_owned();
             return Ok(());
         }
         let next = self.next();
