@@ -48,7 +48,9 @@ fn chosen() -> Target {
     *CHOSEN.get_or_init(|| {
         let name = std::env::var("LEDGERMQ_FUZZ_TARGET").unwrap_or_default();
         let found = TARGETS.iter().find(|target| target.0 == name);
-        found.unwrap_or_else(|| panic!("LEDGERMQ_FUZZ_TARGET={name} is no target")).1
+        found
+            .unwrap_or_else(|| panic!("LEDGERMQ_FUZZ_TARGET={name} is no target"))
+            .1
     })
 }
 
