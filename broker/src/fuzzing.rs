@@ -9,7 +9,8 @@ use crate::log_tools;
 use crate::state::command::Command;
 use crate::state::effects::NoEffects;
 use crate::state::handle::ReceiptHandle;
-use crate::state::kv::{Batch, Change, Family, Kv, MemoryKv};
+use crate::state::kv::memory::MemoryKv;
+use crate::state::kv::{Batch, Change, Family, Kv};
 use crate::state::machine::{Settings, StateMachine};
 use crate::state::record::{Record, RecordHead};
 

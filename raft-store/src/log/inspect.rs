@@ -418,9 +418,10 @@ fn walk_segments(
         }
         let next = chain.next();
         if let Some(after) = after.filter(|after| walked.is_continue() && after.first != next) {
+            let gap = format!("segment {} goes on with entry {}", after.segment, after.first);
             let reason = match std::mem::take(&mut chain.stop) {
-                reason if after.first > next && !reason.is_empty() => reason,
-                _ => format!("segment {} goes on with entry {}", after.segment, after.first),
+                stop if after.first > next && !stop.is_empty() => format!("{stop}, and {gap}"),
+                _ => gap,
             };
             let end = chain.report.end;
             chain.find(Severity::Corrupt, end, Some(next), reason, REBUILD);
