@@ -11,10 +11,13 @@ mod delivered;
 mod door;
 mod driver;
 mod forwarded;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lanes;
 mod language;
 mod leader;
 pub mod limits;
+pub mod log_tools;
 mod metrics;
 mod probe;
 pub mod process;

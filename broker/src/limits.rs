@@ -160,6 +160,9 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// See [`HANDOVER_TIMEOUT`].
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(28);
 
+/// Bytes of a message's body that a dump of the log shows.
+pub const SHOWN_BODY_BYTES: usize = 120;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 

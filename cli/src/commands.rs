@@ -8,6 +8,7 @@ mod config;
 mod consumer_group;
 mod dev;
 mod leader;
+mod log;
 mod namesrv;
 mod receive;
 mod replica;
@@ -41,6 +42,8 @@ pub enum Command {
     ConsumerGroup(consumer_group::Arguments),
     /// Show every broker group and its replicas
     Cluster(cluster::Arguments),
+    /// Look into a stopped replica's log: verify, dump, stat
+    Log(log::Arguments),
     /// Move the leadership of a broker group
     Leader(leader::Arguments),
     /// Add, promote, remove, replace and list the replicas of a broker group
@@ -66,6 +69,7 @@ pub fn run(command: Command, log_format: LogFormat) -> Result<(), Failure> {
         // The broker builds its own runtimes.
         Command::Broker(arguments) => broker::run(arguments, log_format),
         Command::Config(arguments) => config::run(arguments),
+        Command::Log(arguments) => log::run(arguments),
         Command::Namesrv(arguments) => on_runtime(namesrv::run(arguments)),
         Command::Dev(arguments) => on_runtime(dev::run(arguments, log_format)),
         Command::Bootstrap(arguments) => on_runtime(bootstrap::run(arguments)),

@@ -38,3 +38,5 @@ pub const ACKS_IN_FLIGHT: usize = 32;
 pub const BENCH_CHANNELS_MAX: usize = 64;
 /// A body of `bench produce`: the broker's limit.
 pub const BENCH_BODY_BYTES_MAX: usize = 4 << 20;
+/// `log verify` tells how far it is after so many bytes.
+pub const LOG_PROGRESS_BYTES: u64 = 1 << 30;

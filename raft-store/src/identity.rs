@@ -105,6 +105,14 @@ impl Keeper {
     }
 }
 
+/// What the identity in `dir` says, without changing anything; `None` when there is none.
+pub fn peek(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Result<Identity, String>>> {
+    match disk.exists(&dir.join(FILE))? {
+        true => Ok(Some(decode(&load(disk, &dir.join(FILE))?))),
+        false => Ok(None),
+    }
+}
+
 fn load(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Open::Read)?;
     let length = usize::try_from(file.len()?.min(BYTES_MAX)).unwrap_or(0);

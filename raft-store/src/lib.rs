@@ -1,8 +1,8 @@
 //! The replicated commitlog of one broker group.
 //!
 //! ```text
-//! lib ─▶ open, handle, bootstrap, membership ─▶ introduction, takeover, retention ─▶ peer ─▶ raft ─▶ spool, log ─▶ disk
-//!                          all of them: types, limits, options, status, errors, machine, body, identity, draws
+//! lib ─▶ fuzzing ─▶ inspect, open, handle, bootstrap, membership ─▶ introduction, takeover, retention ─▶ peer ─▶ raft ─▶ spool, log
+//!   ─▶ disk; all of them: types, limits, options, status, errors, machine, body, identity, draws
 //! ```
 //!
 //! [`open`] answers a [`Handle`], which callers use, and a [`Driver`], whose writer they run. The Raft log is the
@@ -14,8 +14,11 @@ mod bootstrap;
 pub mod disk;
 mod draws;
 pub mod errors;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod identity;
+pub mod inspect;
 mod introduction;
 pub mod limits;
 pub mod log;

@@ -13,12 +13,14 @@
 //! * After the first failed write or sync nothing is written any more.
 //!
 //! Modules, each importing only those before it: limits, format, slots, histogram, index, reading, sidecar, scan, shared,
-//! segment, sweeper, writer with cutting, recovery.
+//! segment, sweeper, writer with cutting, recovery; beside them inspect.
 
 mod cutting;
 mod format;
+pub(crate) mod fuzzing;
 mod histogram;
 mod index;
+pub mod inspect;
 mod limits;
 mod reading;
 mod recovery;

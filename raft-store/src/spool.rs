@@ -84,7 +84,8 @@ fn broken(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the incoming snapshot {what}"))
 }
 
-fn encode(kind: u8, a: &[u8], b: &[u8]) -> io::Result<Vec<u8>> {
+/// One record.
+pub(crate) fn encode(kind: u8, a: &[u8], b: &[u8]) -> io::Result<Vec<u8>> {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| broken("has a part of 4 GiB"));
     let mut out = Vec::with_capacity(HEAD_BYTES + a.len() + b.len());
     out.put_slice(&MAGIC);

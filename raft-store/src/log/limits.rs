@@ -37,6 +37,12 @@ pub const WRITE_AHEAD_BYTES_MAX: u64 = (BATCH_BYTES + BODY_BYTES_MAX + 2 * BUFFE
 pub const ZERO_PIECE_BYTES: usize = 256 << 10;
 /// After so long without a write, a seal tells recovery what is durable.
 pub const SEAL_AFTER: Duration = Duration::from_millis(50);
+/// An inspection reads files in pieces of this size.
+pub const INSPECT_PIECE_BYTES: usize = 1 << 20;
+/// An inspection tells how far it is after so many bytes.
+pub const INSPECT_PROGRESS_BYTES: u64 = 64 << 20;
+/// Findings that an inspection keeps; it counts the others.
+pub const INSPECT_FINDINGS_MAX: usize = 1000;
 
 const _: () = assert!(SEGMENT_BYTES_MAX + 2 * BODY_BYTES_MAX as u64 <= u32::MAX as u64);
 const _: () = assert!(DIRECT_BYTES < BUFFER_BYTES && BUFFER_BYTES <= BATCH_BYTES);

@@ -51,6 +51,17 @@ fn read_slot(bytes: &[u8]) -> Slot {
     }
 }
 
+/// The newest value in the bytes of a file, and its sequence.
+fn newest(bytes: &[u8]) -> Result<(u64, Option<Bytes>), Unreadable> {
+    match (read_slot(&bytes[..SLOT_BYTES]), read_slot(&bytes[SLOT_BYTES..])) {
+        (Slot::Value(a, _), Slot::Value(b, value)) if b > a => Ok((b, Some(value))),
+        (Slot::Value(sequence, value), _) | (_, Slot::Value(sequence, value)) => Ok((sequence, Some(value))),
+        // The very first write, torn: it was never reported.
+        (Slot::Never, Slot::Never | Slot::Damaged(_)) => Ok((0, None)),
+        (Slot::Damaged(error), _) => Err(Unreadable(error)),
+    }
+}
+
 impl Slots {
     /// Opens or creates the file and answers the newest value in it. The caller syncs the directory.
     pub async fn open(disk: &dyn Disk, path: &Path) -> io::Result<Result<(Slots, Option<Bytes>), Unreadable>> {
@@ -61,14 +72,17 @@ impl Slots {
             file.set_len(FILE_BYTES as u64)?;
             file.sync().await?;
         }
-        let (sequence, value) = match (read_slot(&bytes[..SLOT_BYTES]), read_slot(&bytes[SLOT_BYTES..])) {
-            (Slot::Value(a, _), Slot::Value(b, value)) if b > a => (b, Some(value)),
-            (Slot::Value(sequence, value), _) | (_, Slot::Value(sequence, value)) => (sequence, Some(value)),
-            // The very first write, torn: it was never reported.
-            (Slot::Never, Slot::Never | Slot::Damaged(_)) => (0, None),
-            (Slot::Damaged(error), _) => return Ok(Err(Unreadable(error))),
-        };
-        Ok(Ok((Slots { file, sequence }, value)))
+        Ok(newest(&bytes).map(|(sequence, value)| (Slots { file, sequence }, value)))
+    }
+
+    /// The newest value in a file that may be missing, which is left as it is.
+    pub fn peek(disk: &dyn Disk, path: &Path) -> io::Result<Result<Option<Bytes>, Unreadable>> {
+        if !disk.exists(path)? {
+            return Ok(Ok(None));
+        }
+        let mut bytes = vec![0; FILE_BYTES];
+        disk.open(path, Open::Read)?.read_at(0, &mut bytes)?;
+        Ok(newest(&bytes).map(|(_, value)| value))
     }
 
     /// Writes a new value, both copies, and syncs it.

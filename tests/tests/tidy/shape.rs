@@ -116,7 +116,7 @@ pub fn foreign_addresses(tree: &Tree) -> Vec<String> {
         concat!("index", "-url"),
     ];
     let mut complaints = Vec::new();
-    for file in tree.files.iter().filter(|file| file.path != "Cargo.lock") {
+    for file in tree.files.iter().filter(|file| !file.path.ends_with("Cargo.lock")) {
         for (number, line) in file.text.lines().enumerate() {
             let starts_path = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "})_-.".contains(c));
             let path = machine
