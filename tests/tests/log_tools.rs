@@ -104,9 +104,20 @@ async fn data_dir() -> tempfile::TempDir {
         log.append(vec![frame], done).expect("follows");
         receiver.await.expect("answers").expect("durable");
     }
+    log.save_vote(vote(1)).await.expect("durable");
     drop(log);
     writer.await.expect("ends");
     data
+}
+
+/// A committed vote of this term for replica 1, as docs/formats.md draws it.
+fn vote(term: u64) -> Bytes {
+    let mut bytes = vec![1, 1, 0, 0];
+    bytes.extend_from_slice(&term.to_le_bytes());
+    bytes.extend_from_slice(&1_u64.to_le_bytes());
+    let checksum = crc32c(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
+    bytes.into()
 }
 
 /// CRC32C, bit by bit: the tool must agree with a second implementation.

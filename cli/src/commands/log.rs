@@ -57,7 +57,7 @@ fn find(dir: &Path) -> Result<Found, Failure> {
         InspectError::Nothing { .. } => Failure::new(Kind::NotFound, error.to_string()),
         InspectError::Io { .. } => Failure::new(Kind::Local, error.to_string()),
     })?;
-    let data_dir = place.replica.as_deref().and_then(Path::parent);
+    let data_dir = place.log.parent().and_then(Path::parent);
     let (is_running, claim) = claim(data_dir.map(|dir| dir.join("lock")));
     Ok(Found {
         place,
