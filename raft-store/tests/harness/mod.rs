@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::server::Connected;
 
-use memory::Memory;
+pub use memory::Memory;
 
 /// What happens to the connections of one address.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
