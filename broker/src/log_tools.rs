@@ -184,12 +184,9 @@ fn describe(action: &Action) -> (Option<&'static str>, Fields) {
                 ("client", text(&release.client_id)),
             ],
         ),
-        // Kinds that came later than this list.
-        #[allow(
-            unreachable_patterns,
-            reason = "a new kind of command must not break the tool that shows it"
-        )]
-        _ => (None, Vec::new()),
+        Action::Cut { upto } => (Some("cut"), vec![("upto", Value::Number(upto.get()))]),
+        Action::CarryOver(carry) => (Some("carry over"), vec![("count", count(carry.records.len()))]),
+        Action::Digest => (Some("digest"), Vec::new()),
     }
 }
 

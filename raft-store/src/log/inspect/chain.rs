@@ -197,8 +197,11 @@ impl Chain<'_> {
             let reason = format!("format version {version} is not known");
             self.find(Severity::Corrupt, position, Some(next), reason, UPGRADE);
         } else {
+            let recycled = self.header.recycled;
             let tail = self.tail(position)?;
-            let (end, is_leftover) = (tail.bytes_end, tail.is_leftover);
+            // A recycled file keeps its old bytes, whatever they begin with.
+            let is_leftover = tail.is_leftover || recycled && !tail.has_own;
+            let end = tail.bytes_end;
             let bytes = end.saturating_sub(position);
             if is_leftover {
                 self.report.leftover_bytes = bytes;

@@ -20,6 +20,8 @@ pub struct Tail {
     /// What is there was left by an earlier use of the file: it begins with an intact frame of another segment, and no
     /// frame of this one is among it.
     pub is_leftover: bool,
+    /// There is an intact frame of this segment.
+    pub has_own: bool,
 }
 
 impl Tail {
@@ -70,5 +72,6 @@ pub fn look(reader: &mut Reader, segment: &SegmentHeader, start: u64) -> io::Res
         };
     }
     tail.is_leftover = foreign_first && !own;
+    tail.has_own = own;
     Ok(tail)
 }
