@@ -69,7 +69,7 @@ fn open_parts(
     Box::pin(opening(options, seams, machine))
 }
 
-async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Result<(Parts, Driver), OpenError> {
+async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -> Result<(Parts, Driver), OpenError> {
     options.check()?;
     let mut draws = Draws::new(seams.seed);
     let newborn = Identity {
@@ -87,7 +87,6 @@ async fn opening(options: Options, seams: Seams, machine: Box<dyn Driven>) -> Re
     };
     let (log, mut writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
     let sweeper = writer.sweeper().expect("taken once");
-    let mut machine = machine;
     let spool = Spool::open(Arc::clone(&seams.disk), &options.dir)?;
     let spool = finish_installation(spool, machine.as_mut(), &log, &mut writer).await?;
     fits_together(&log, machine.as_ref())?;

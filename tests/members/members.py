@@ -131,12 +131,7 @@ def main():
     }
     wrong = [f"{name} = {result[name]}" for name in ("failed", "lost", "copies", "never_received") if result[name]]
     wrong += [f"voters = {result['voters']}"] if len(result["voters"]) != 3 else []
-    result.update(holds=not wrong, wrong=wrong)
-    print(json.dumps(result, indent=2))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-    print("all holds" if not wrong else "DOES NOT HOLD: " + "; ".join(wrong))
-    return 1 if wrong else 0
+    return verdict.conclude(result, wrong, options.json)
 
 
 if __name__ == "__main__":

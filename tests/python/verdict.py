@@ -1,8 +1,20 @@
-"""Judges the histories of a run: pauses, failed sends, lost and doubled messages, redeliveries, FIFO order. Pure functions."""
+"""Judges the histories of a run: pauses, failed sends, lost and doubled messages, redeliveries, FIFO order. Pure functions, but for the conclusion."""
 
+import json
 from collections import defaultdict
 
 import history
+
+
+def conclude(result, wrong, path):
+    """Prints the figures and the verdict, keeps them in a file if one is named, and gives the exit code."""
+    result.update(holds=not wrong, wrong=wrong)
+    text = json.dumps(result, indent=2)
+    print(text)
+    if path:
+        path.write_text(text + "\n")
+    print("all holds" if not wrong else "DOES NOT HOLD: " + "; ".join(wrong))
+    return 1 if wrong else 0
 
 
 def percentile(values, share):
@@ -77,7 +89,6 @@ class Sends:
 
 def copies(messages):
     """{key: [(queue id, offset), …]} of everything that was read from the queues."""
-    import json
 
     places = defaultdict(set)
     for message in messages:
@@ -88,7 +99,6 @@ def copies(messages):
 
 def stored_order_violations(messages):
     """Message groups whose messages do not stand in one queue in the order of their sequence."""
-    import json
 
     groups = defaultdict(list)
     for message in messages:

@@ -1,7 +1,6 @@
 """Restarts under load: `rolling` one by one with SIGTERM; `all-at-once` with SIGKILL. See ../README.md."""
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -119,12 +118,7 @@ def main():
         result["serving_again_s"] = verdict.spread([fault["serving_s"] for fault in faults])
         if result["serving_again_s"]["max"] > options.limit_s:
             wrong.append(f"serving again only after {result['serving_again_s']['max']} s")
-    result.update(holds=not wrong, wrong=wrong)
-    print(json.dumps(result, indent=2))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-    print("all holds" if not wrong else "DOES NOT HOLD: " + "; ".join(wrong))
-    return 1 if wrong else 0
+    return verdict.conclude(result, wrong, options.json)
 
 
 if __name__ == "__main__":

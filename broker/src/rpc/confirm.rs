@@ -13,7 +13,7 @@ use crate::language::Language;
 use crate::leader::{Leader, Verb};
 use crate::limits;
 use crate::refusal::{LeadError, Refusal};
-use crate::state::command::{Action, Renew};
+use crate::state::command::{Action, Renew, RenewSpan};
 use crate::state::identity::{LeaseId, QueueOffset, client_hash};
 
 /// The verb between doors.
@@ -55,15 +55,13 @@ impl Verb for Confirm {
             let length = request.stretches.len();
             return Err(Refusal::new(Code::BadRequest, format!("{length} words are no stretches")).into());
         }
-        let mut held = Vec::new();
-        for [queue_id, first, last, lease] in stretches {
-            held.extend(leader.view.self_renewing(
-                (&request.consumer_group, &request.topic),
-                u32::try_from(*queue_id).unwrap_or(u32::MAX),
-                (QueueOffset(*first), QueueOffset(*last)),
-                LeaseId(*lease),
-            ));
-        }
+        let stretches = stretches.iter().map(|[queue_id, first, last, lease]| Stretch {
+            queue_id: u32::try_from(*queue_id).unwrap_or(u32::MAX),
+            first: QueueOffset(*first),
+            last: QueueOffset(*last),
+            lease: LeaseId(*lease),
+        });
+        let held = held(leader, (&request.consumer_group, &request.topic), stretches);
         for spans in held.chunks(limits::RENEW_BATCH_MAX) {
             let renew = Renew {
                 consumer_group: request.consumer_group.clone(),
@@ -74,6 +72,12 @@ impl Verb for Confirm {
         }
         Ok(Done {})
     }
+}
+
+/// What of these stretches is not acknowledged yet, as far as this replica knows.
+fn held(leader: &Leader, of: (&str, &str), stretches: impl Iterator<Item = Stretch>) -> Vec<RenewSpan> {
+    let spans = stretches.flat_map(|s| leader.view.self_renewing(of, s.queue_id, (s.first, s.last), s.lease));
+    spans.collect()
 }
 
 /// Confirms what this door delivered to clients that live and have not acknowledged it yet.
@@ -92,15 +96,8 @@ pub async fn confirm_deliveries(door: Arc<Door>) {
 
 async fn confirm(door: &Door, delivery: Delivery) {
     // What this replica knows may be a moment old, yet what it has seen acknowledged needs no call.
-    let (consumer_group, topic) = (&delivery.consumer_group, &delivery.topic);
-    let still_held = delivery.stretches.iter().any(|s| {
-        let spans = door
-            .leader
-            .view
-            .self_renewing((consumer_group, topic), s.queue_id, (s.first, s.last), s.lease);
-        !spans.is_empty()
-    });
-    if !still_held {
+    let of = (delivery.consumer_group.as_str(), delivery.topic.as_str());
+    if held(&door.leader, of, delivery.stretches.iter().copied()).is_empty() {
         return;
     }
     let call = Call {

@@ -152,13 +152,15 @@ fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
-fn take_u32(bytes: &[u8], at: usize) -> u32 {
+/// The little-endian u32 at a place of bytes that hold it.
+pub fn take_u32(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(word)
 }
 
-fn take_u64(bytes: &[u8], at: usize) -> u64 {
+/// The little-endian u64 at a place of bytes that hold it.
+pub fn take_u64(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
@@ -403,7 +405,8 @@ pub fn is_unmade_name(name: &str) -> bool {
     name.ends_with(".new")
 }
 
-fn number_of_name(name: &str, suffix: &str) -> Option<u64> {
+/// The 20 digits before the suffix of a file's name.
+pub fn number_of_name(name: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_suffix(suffix)?;
     let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     if all_digits { digits.parse().ok() } else { None }

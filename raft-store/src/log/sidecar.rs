@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use crate::disk::{Disk, DiskFile, Open};
-use crate::log::format::{FrameHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::log::format::{FrameHeader, SEGMENT_HEADER_BYTES, SegmentHeader, number_of_name, take_u32, take_u64};
 use crate::log::limits::SIDECAR_BLOCK_BYTES_MAX;
 use crate::log::reading::read_header;
 use crate::types::{EntryId, LogIndex, Term};
@@ -44,9 +44,7 @@ pub fn sidecar_name(segment: u64) -> String {
 
 /// The segment that a file name belongs to.
 pub fn segment_of_sidecar(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".index")?;
-    let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| digits.parse().ok()).flatten()
+    number_of_name(name, ".index")
 }
 
 /// A place in a segment between two frames, and what led there.
@@ -99,18 +97,6 @@ pub struct Known {
     bytes: u64,
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(word)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(word)
-}
-
 fn encode((segment, generation): (u64, u32), block: &Block) -> Vec<u8> {
     let count = |len: usize| u32::try_from(len).expect("positions are below 4 GiB and 8 bytes apart");
     let mut out = BytesMut::new();
@@ -144,25 +130,30 @@ fn encode((segment, generation): (u64, u32), block: &Block) -> Vec<u8> {
 fn decode((segment, generation): (u64, u32), bytes: &[u8]) -> Option<Block> {
     let length = head_length(bytes)?;
     let body = bytes.get(..length - TAIL_BYTES)?;
-    let sealed = crc32c::crc32c(body) == u32_at(bytes.get(..length)?, length - TAIL_BYTES);
-    if !sealed || (u64_at(body, 8), u32_at(body, 16)) != (segment, generation) {
+    let sealed = crc32c::crc32c(body) == take_u32(bytes.get(..length)?, length - TAIL_BYTES);
+    if !sealed || (take_u64(body, 8), take_u32(body, 16)) != (segment, generation) {
         return None;
     }
-    let (positions, terms) = (u32_at(body, 20) as usize, u32_at(body, 24) as usize);
+    let (positions, terms) = (take_u32(body, 20) as usize, take_u32(body, 24) as usize);
     let terms_at = HEAD_BYTES + positions * 4;
     Some(Block {
         kind: body[5],
-        first: LogIndex(u64_at(body, 40)),
+        first: LogIndex(take_u64(body, 40)),
         place: Place {
-            end: u32_at(body, 28),
-            last_frame: u32_at(body, 32),
-            chain: u32_at(body, 36),
-            next: LogIndex(u64_at(body, 48)),
-            term: Term(u64_at(body, 56)),
+            end: take_u32(body, 28),
+            last_frame: take_u32(body, 32),
+            chain: take_u32(body, 36),
+            next: LogIndex(take_u64(body, 48)),
+            term: Term(take_u64(body, 56)),
         },
-        positions: (0..positions).map(|at| u32_at(body, HEAD_BYTES + at * 4)).collect(),
+        positions: (0..positions).map(|at| take_u32(body, HEAD_BYTES + at * 4)).collect(),
         terms: (0..terms)
-            .map(|at| EntryId::new(u64_at(body, terms_at + at * 16), u64_at(body, terms_at + at * 16 + 8)))
+            .map(|at| {
+                EntryId::new(
+                    take_u64(body, terms_at + at * 16),
+                    take_u64(body, terms_at + at * 16 + 8),
+                )
+            })
             .collect(),
         bytes: length as u64,
     })
@@ -173,7 +164,7 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
     if bytes.len() < HEAD_BYTES || bytes[..4] != MAGIC || bytes[4] != VERSION {
         return None;
     }
-    let length = HEAD_BYTES + u32_at(bytes, 20) as usize * 4 + u32_at(bytes, 24) as usize * 16 + TAIL_BYTES;
+    let length = HEAD_BYTES + take_u32(bytes, 20) as usize * 4 + take_u32(bytes, 24) as usize * 16 + TAIL_BYTES;
     (length <= SIDECAR_BLOCK_BYTES_MAX).then_some(length)
 }
 
@@ -223,7 +214,7 @@ pub fn read_summary(
         Some(at) => read_exact(&sidecar, at, 4)?,
         None => None,
     };
-    let Some(start) = tail.and_then(|tail| length.checked_sub(u64::from(u32_at(&tail, 0)))) else {
+    let Some(start) = tail.and_then(|tail| length.checked_sub(u64::from(take_u32(&tail, 0)))) else {
         return Ok(None);
     };
     let block = read_block(&sidecar, (header.segment, header.generation), start)?;
