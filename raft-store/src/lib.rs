@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lib ─▶ fuzzing ─▶ inspect, open, handle, bootstrap, membership ─▶ introduction, takeover, retention ─▶ peer ─▶ raft ─▶ spool, log
-//!   ─▶ disk; all of them: types, limits, options, status, errors, machine, body, identity, draws
+//!   ─▶ disk; all of them: types, limits, options, status, errors, machine, body, identity, draws, planted
 //! ```
 //!
 //! [`open`] answers a [`Handle`], which callers use, and a [`Driver`], whose writer they run. The Raft log is the
@@ -27,6 +27,7 @@ mod membership;
 mod open;
 pub mod options;
 mod peer;
+pub mod planted;
 mod raft;
 mod retention;
 mod spool;
@@ -40,6 +41,7 @@ pub use machine::{Applied, Export, ExportPart, Machine, MachineError};
 pub use open::{Driver, open};
 pub use options::{Connect, Durability, Options, OptionsError, PeerStream, Seams, Timings};
 pub use peer::service::PeerService;
+pub use planted::Planted;
 pub use raft::runtime::seeded;
 pub use status::{LogSpan, Member, MemberStatus, Role, State, Status};
 pub use types::{EntryId, LogIndex, ReplicaId, Term};

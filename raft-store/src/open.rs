@@ -84,10 +84,11 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         segment_bytes: options.segment_bytes,
         tail_cache_bytes: options.tail_cache_bytes,
         seed: draws.draw(),
+        planted: options.planted,
     };
     let (log, mut writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
     let sweeper = writer.sweeper().expect("taken once");
-    let spool = Spool::open(Arc::clone(&seams.disk), &options.dir)?;
+    let spool = Spool::open(Arc::clone(&seams.disk), &options.dir, options.planted)?;
     let spool = finish_installation(spool, machine.as_mut(), &log, &mut writer).await?;
     fits_together(&log, machine.as_ref())?;
     let incoming = Arc::new(Incoming::new(Mutex::new(spool), log.clone()));
@@ -102,6 +103,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         passport: Arc::new(Passport::new(keeper)),
         labels: Arc::clone(&labels),
         presence: Arc::clone(&presence),
+        planted: options.planted,
     };
     let config = settings::config(&options.broker_group, options.timings);
     let config = Arc::new(config.validate().map_err(|error| OpenError::Core(error.to_string()))?);

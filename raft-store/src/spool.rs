@@ -25,6 +25,7 @@ use bytes::{BufMut, Bytes};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::limits;
 use crate::machine::ExportPart;
+use crate::planted::{Bug, Planted};
 use crate::types::EntryId;
 
 const FILE: &str = "incoming";
@@ -66,6 +67,7 @@ pub struct Spool {
     file: Option<Arc<dyn DiskFile>>,
     end: u64,
     progress: Progress,
+    planted: Planted,
 }
 
 struct Record {
@@ -166,13 +168,14 @@ impl Progress {
 
 impl Spool {
     /// Looks what an earlier run left in a replica's folder.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Spool> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, planted: Planted) -> io::Result<Spool> {
         let mut spool = Spool {
             disk,
             dir: dir.to_owned(),
             file: None,
             end: 0,
             progress: Progress::Empty,
+            planted,
         };
         if spool.disk.exists(&spool.path())? {
             let file = spool.disk.open(&spool.path(), Open::Write)?;
@@ -240,6 +243,9 @@ impl Spool {
     pub async fn complete(&mut self, label: &Label) -> io::Result<()> {
         self.write(LABEL, &id_bytes(label.id), &label.memberships)?;
         let file = self.file.as_ref().ok_or_else(|| broken("has no file"))?;
+        if self.planted.has(Bug::SnapshotNotSynced) {
+            return Ok(());
+        }
         file.sync().await?;
         self.disk.sync_dir(&self.dir).await
     }
@@ -319,7 +325,7 @@ mod tests {
     }
 
     fn open(disk: &FaultyDisk) -> Spool {
-        Spool::open(Arc::new(disk.clone()), Path::new("/r")).expect("opens")
+        Spool::open(Arc::new(disk.clone()), Path::new("/r"), Planted::default()).expect("opens")
     }
 
     fn part(number: u8, last: bool) -> ExportPart {

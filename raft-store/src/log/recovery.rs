@@ -87,7 +87,7 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
         slots: committed,
         id: kept_committed,
     };
-    let shared = Shared::new(disk.clone(), options.dir.clone(), index, kept_vote, committed);
+    let shared = Shared::new(disk.clone(), (options.dir.clone(), options.planted), index, kept_vote, committed);
     let shared = Arc::new(shared);
     let (segment, sidecar) = newest.unzip();
     let (retired, receiver) = mpsc::unbounded_channel();
@@ -256,7 +256,7 @@ async fn recover(
         let mut known = read_positions(disk, dir, (&header, checksum), &file)?;
         let depth = if after.is_none() { Depth::Bodies } else { Depth::Headers };
         let before = last_at(&known.place, &header, last);
-        let mut scanned = scan(&file, &header, known.place, before, depth)?;
+        let mut scanned = scan(&file, &header, known.place, before, depth, options.planted)?;
         let name = segment_name(header.segment);
         let next = scanned.place.next;
         match after {

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::body;
 use crate::log::Log;
 use crate::machine::{Applied, Export, Machine, MachineError};
+use crate::planted::Bug;
 use crate::raft::config::{Config, Entry, KeptMembership, LogId, Node, Outcome, Outcomes, Payload, entry_id, log_id};
 use crate::raft::format;
 use crate::raft::labels::Labels;
@@ -179,6 +180,9 @@ impl Adapter {
         let (Some(log), Some(durable)) = (&self.log, &mut self.durable) else {
             return Ok(());
         };
+        if log.planted().has(Bug::KvAheadOfLog) {
+            return Ok(());
+        }
         loop {
             if index > LogIndex(0) && *durable.borrow_and_update() >= index {
                 return Ok(());
