@@ -32,6 +32,7 @@ mod raft;
 mod retention;
 mod spool;
 pub mod status;
+mod storage;
 mod takeover;
 pub mod types;
 

@@ -46,6 +46,7 @@ use crate::disk::Disk;
 use crate::planted::Planted;
 use crate::status::LogSpan;
 use crate::types::{EntryId, LogIndex};
+pub(crate) use format::{take_u32, take_u64};
 use index::Located;
 use shared::{Op, Shared, stopped};
 pub use sweeper::Sweeper;

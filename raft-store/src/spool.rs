@@ -24,6 +24,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::disk::{Disk, DiskFile, Open};
 use crate::limits;
+use crate::log::{take_u32, take_u64};
 use crate::machine::ExportPart;
 use crate::planted::{Bug, Planted};
 use crate::types::EntryId;
@@ -103,19 +104,13 @@ pub(crate) fn encode(kind: u8, a: &[u8], b: &[u8]) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(word)
-}
-
 /// The record at a position and the position behind it; `None` where there is no intact one.
 fn read_record(file: &Arc<dyn DiskFile>, position: u64) -> io::Result<Option<(Record, u64)>> {
     let mut head = [0; HEAD_BYTES];
     if file.read_at(position, &mut head)? < HEAD_BYTES || head[..4] != MAGIC || head[4] != VERSION {
         return Ok(None);
     }
-    let (a, b) = (word(&head, 8) as usize, word(&head, 12) as usize);
+    let (a, b) = (take_u32(&head, 8) as usize, take_u32(&head, 12) as usize);
     if a > limits::SNAPSHOT_PLACE_BYTES_MAX || b > limits::SNAPSHOT_PART_BYTES_MAX {
         return Ok(None);
     }
@@ -123,7 +118,7 @@ fn read_record(file: &Arc<dyn DiskFile>, position: u64) -> io::Result<Option<(Re
     if file.read_at(position + HEAD_BYTES as u64, &mut rest)? < rest.len() {
         return Ok(None);
     }
-    if crc32c::crc32c_append(crc32c::crc32c(&head[..16]), &rest) != word(&head, 16) {
+    if crc32c::crc32c_append(crc32c::crc32c(&head[..16]), &rest) != take_u32(&head, 16) {
         return Ok(None);
     }
     let end = position + (HEAD_BYTES + rest.len()) as u64;
@@ -145,9 +140,7 @@ fn id_bytes(id: EntryId) -> [u8; 16] {
 }
 
 fn id_of(bytes: &[u8]) -> Option<EntryId> {
-    let (term, index) = bytes.split_first_chunk::<8>()?;
-    let index = <[u8; 8]>::try_from(index).ok()?;
-    Some(EntryId::new(u64::from_le_bytes(*term), u64::from_le_bytes(index)))
+    (bytes.len() == 16).then(|| EntryId::new(take_u64(bytes, 0), take_u64(bytes, 8)))
 }
 
 impl Progress {

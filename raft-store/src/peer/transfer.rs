@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use openraft::Raft;
 use openraft::storage::Snapshot;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tonic::{Status, Streaming};
 
 use crate::limits;
@@ -137,7 +137,17 @@ impl Incoming {
         purged.is_some_and(|purged| purged.index >= label.index) || self.log.id(label.index) == Some(label)
     }
 
-    async fn settle(&self, spool: &mut Spool, label: EntryId) {
+    /// The spool, for one transfer at a time.
+    pub fn admit(&self) -> Result<MutexGuard<'_, Spool>, Status> {
+        let spool = self.spool.try_lock().map_err(|_| busy())?;
+        if spool.label().is_some_and(|label| !self.is_settled(label.id)) {
+            return Err(busy());
+        }
+        Ok(spool)
+    }
+
+    /// Forgets an installed snapshot once the log begins behind its label.
+    pub async fn settle(&self, spool: &mut Spool, label: EntryId) {
         let waiting = async {
             while !self.is_settled(label) {
                 tokio::time::sleep(limits::SNAPSHOT_SETTLE_CHECK).await;
@@ -170,10 +180,7 @@ impl Incoming {
         };
         let last_membership =
             format::decode_kept(&head.membership).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let mut spool = self.spool.try_lock().map_err(|_| busy())?;
-        if spool.label().is_some_and(|label| !self.is_settled(label.id)) {
-            return Err(busy());
-        }
+        let mut spool = self.admit()?;
         if !spool.resume(export.into(), &head.from).map_err(disk)? {
             return Err(Status::aborted("the transfer cannot go on at this place"));
         }
