@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use ledgermq_proto::net::{BoxedStream, Listener, Net};
 use ledgermq_raft_store::disk::Disk;
-use ledgermq_raft_store::{self as raft, Handle, PeerStream, Planted, ReplicaId, Role, Status, Timings};
+use ledgermq_raft_store::{self as raft, Handle, PeerStream, ReplicaId, Role, Status, Timings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -25,6 +25,7 @@ use crate::forwarded::DoorService;
 use crate::lanes::{Hints, Lanes};
 use crate::leader::{Leader, Parts};
 use crate::metrics;
+use crate::planted::Planted;
 use crate::probe;
 use crate::registration::{Registration, keep_registered};
 use crate::retention::{self, Retention};
@@ -73,6 +74,8 @@ pub struct Seams {
     pub seed: u64,
     /// Where things run.
     pub spawn: Spawn,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
 }
 
 /// Why a broker did not start.
@@ -199,7 +202,11 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     let hints = Arc::new(Hints::new(Arc::clone(&lanes), Arc::clone(&seams.wall_clock)));
     let topics = hints.topics();
     let kv = open_kv(&config, &seams)?;
-    let (state, view) = StateMachine::open(kv, &config.broker_group, machine::Settings::default(), hints)
+    let settings = machine::Settings {
+        planted: seams.planted,
+        ..machine::Settings::default()
+    };
+    let (state, view) = StateMachine::open(kv, &config.broker_group, settings, hints)
         .map_err(|error| OpenBrokerError::State(error.to_string()))?;
 
     let (peers_stopping, peers_stop) = watch::channel(false);
@@ -229,6 +236,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
             metrics: Metrics::default(),
             stopping: stop.clone(),
             seed: seams.seed,
+            planted: seams.planted,
         },
     ));
     let door = Arc::new(Door::new(Arc::clone(&leader), Arc::clone(&seams.net)));
@@ -356,7 +364,7 @@ async fn open_log(
             election_max_ms: config.election_max_ms,
             silence_ms: config.silence_ms,
         },
-        planted: Planted::default(),
+        planted: seams.planted.log,
     };
     let raft_seams = raft::Seams {
         disk: Arc::clone(&seams.disk),

@@ -18,7 +18,9 @@ mod language;
 mod leader;
 pub mod limits;
 pub mod log_tools;
+mod marks;
 mod metrics;
+pub mod planted;
 mod probe;
 pub mod process;
 mod records;
@@ -34,4 +36,5 @@ mod validate;
 
 pub use broker::{Addresses, Broker, KvSource, OpenBrokerError, Seams, Spawn, open};
 pub use driver::{BrokerError, Driver};
+pub use planted::Planted;
 pub use state::kv;

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::leader::Leader;
 use crate::limits;
+use crate::marks::mark;
 use crate::routes::Routes;
 
 /// What a replica tells, and where it keeps what it is told.
@@ -80,6 +81,7 @@ async fn converse(
                 Some(routes) => {
                     heard = Instant::now();
                     if !*known {
+                        mark("registered");
                         *known = true;
                         tracing::info!(name_server, "registered");
                     }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::leader::Leader;
 use crate::limits;
+use crate::marks::mark;
 use crate::state::command::{Action, Renew, RenewSpan};
 use crate::state::kv::KvError;
 
@@ -87,6 +88,7 @@ pub async fn make_digests(leader: Arc<Leader>) {
     let mut due = leader.view.digest_due();
     while due.changed().await.is_ok() {
         due.borrow_and_update();
+        mark("digest_made");
         let view = leader.view.clone();
         if let Some(Err(error)) = leader.blocking.run(move || view.make_digest()).await {
             tracing::warn!(%error, "the state was not hashed");

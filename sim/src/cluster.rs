@@ -29,6 +29,7 @@ use crate::{
     chaos::{OnCrash, Stage},
     history::History,
     net::SimNet,
+    plant::Plant,
     run::Scene,
     seed::{Draws, Seed},
     trace::Trace,
@@ -52,7 +53,7 @@ struct Judge {
 }
 
 /// Sets the stage.
-pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
+pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
     let mut sim = world::build(seed, trace);
     let history = History::new(board.clone());
     let quiet = Arc::new(AtomicBool::new(false));
@@ -65,6 +66,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
         let (disk, kv) = (world::disk(seed, replica), MemoryKv::new());
         let plan = Replica {
             seed,
+            plant,
             replica,
             disk: disk.clone(),
             kv: kv.clone(),
@@ -92,7 +94,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
         quiet: quiet.clone(),
     };
     hosts.push(NAME_SERVER.to_owned());
-    sim.host(NAME_SERVER, name_server);
+    sim.host(NAME_SERVER, move || name_server(plant));
     hosts.push("operator".to_owned());
     let (endpoints, told) = (workload.endpoints.clone(), trace.clone());
     sim.host("operator", move || bootstrap(endpoints.clone(), told.clone()));
@@ -152,9 +154,12 @@ name_servers = ["{NAME_SERVER}:{NAME_SERVER_PORT}"]
     )
 }
 
-async fn name_server() -> turmoil::Result {
+async fn name_server(plant: Plant) -> turmoil::Result {
     let listen = format!("0.0.0.0:{NAME_SERVER_PORT}");
-    let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, pending()).await?;
+    let options = ledgermq_namesrv::Options {
+        planted: plant.name_server(),
+    };
+    let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, options, pending()).await?;
     serving.await?;
     Ok(())
 }

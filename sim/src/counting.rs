@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use ledgermq_proto::net::{Net, incoming};
 use ledgermq_raft_store::{
-    BootstrapError, Connect, Durability, Handle, Options, PeerStream, Planted, ProposeError, ReplicaId, Seams, Timings,
+    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, ReplicaId, Seams, Timings,
     disk::FaultyDisk, open, seeded,
 };
 
@@ -34,6 +34,7 @@ use crate::{
     cluster::REPLICAS,
     limits,
     net::SimNet,
+    plant::Plant,
     run::Scene,
     seed::Seed,
     trace::Trace,
@@ -49,6 +50,7 @@ const PROGRESS: usize = 30;
 #[derive(Clone)]
 struct Plan {
     seed: Seed,
+    plant: Plant,
     replica: usize,
     disk: FaultyDisk,
     flushed: Flushed,
@@ -69,7 +71,7 @@ struct Judge {
 }
 
 /// Sets the stage of profile `log`.
-pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
+pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
     let mut sim = world::build(seed, trace);
     let book = Book::new(board.clone());
     let quiet = Arc::new(AtomicBool::new(false));
@@ -89,6 +91,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
         let flushed = Flushed::default();
         let plan = Plan {
             seed,
+            plant,
             replica,
             disk: disk.clone(),
             flushed,
@@ -187,7 +190,7 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         in_flight_bytes: 1 << 20,
         durability: Durability::FsyncQuorum,
         timings: Timings::default(),
-        planted: Planted::default(),
+        planted: plan.plant.log(),
     };
     let seams = Seams {
         disk: Arc::new(plan.disk.clone()),

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use ledgermq_sim::{
     log,
     meta::{self, Meta},
+    plant::{Bug, Plant},
     run::{self, Profile, Report, RunOptions},
     seed::Seed,
 };
@@ -55,6 +56,9 @@ struct RunArgs {
     /// Print the verdict alone.
     #[arg(long)]
     quiet: bool,
+    /// Plant a known bug.
+    #[arg(long, hide = true)]
+    plant: Option<Bug>,
     /// Print the product's logs of this level and above (error, warn, info, debug, trace) to stderr.
     #[arg(long)]
     log: Option<String>,
@@ -108,6 +112,7 @@ fn run_one(args: RunArgs) -> anyhow::Result<u8> {
     let options = RunOptions {
         trace: args.trace,
         tell: !args.quiet,
+        plant: Plant(args.plant),
         ..options(&args.shared, args.seed)
     };
     let report = run::run(&options)?;

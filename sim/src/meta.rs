@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     limits,
+    plant::Plant,
     run::{Profile, RunOptions},
 };
 
@@ -137,6 +138,7 @@ pub fn options(seed: crate::seed::Seed, profile: Profile, seconds: u64) -> RunOp
         faults: true,
         trace: None,
         tell: false,
+        plant: Plant::default(),
     }
 }
 

@@ -15,7 +15,8 @@ use std::{
 use crate::{
     board::Board,
     chaos::{Chaos, Stage},
-    cluster, counting, faults, limits,
+    cluster, counting, faults, limits, marks,
+    plant::Plant,
     seed::Seed,
     trace::Trace,
 };
@@ -66,6 +67,8 @@ pub struct RunOptions {
     pub trace: Option<PathBuf>,
     /// Print the story.
     pub tell: bool,
+    /// A bug on purpose.
+    pub plant: Plant,
 }
 
 /// How a run ended.
@@ -121,7 +124,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
     let mut counts = Vec::new();
     let mut simulated = Duration::ZERO;
     let played = catch_unwind(AssertUnwindSafe(|| {
-        play(options, &board, &trace, &mut counts, &mut simulated)
+        marks::counted(&board, || play(options, &board, &trace, &mut counts, &mut simulated));
     }));
     if let Err(panic) = played {
         board.violation(format!("panic: {}", panic_text(panic.as_ref())));
@@ -148,8 +151,8 @@ fn play(
     simulated: &mut Duration,
 ) {
     let (mut stage, mut scene) = match options.profile {
-        Profile::Log => counting::scene(options.seed, board, trace),
-        Profile::Quick | Profile::Default => cluster::scene(options.seed, board, trace),
+        Profile::Log => counting::scene(options.seed, options.plant, board, trace),
+        Profile::Quick | Profile::Default => cluster::scene(options.seed, options.plant, board, trace),
     };
     let until_ms = options.seconds * 1_000;
     let plan = if options.faults {

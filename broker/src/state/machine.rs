@@ -11,6 +11,8 @@ use super::meta::{self, FORMAT_LEVEL, Meta};
 use super::outcome::Outcome;
 use super::queue::IndexError;
 use super::view::View;
+use crate::marks::mark;
+use crate::planted::{Bug, Planted};
 use bytes::Bytes;
 use ledgermq_raft_store::types::EntryId;
 use ledgermq_raft_store::{Applied, Export, LogIndex, Machine, MachineError};
@@ -28,6 +30,8 @@ pub struct Settings {
     pub request_ids: usize,
     /// Records of the newest runs kept in memory.
     pub cached_records: usize,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
 }
 
 impl Default for Settings {
@@ -36,6 +40,7 @@ impl Default for Settings {
             dedupe_ids: limits::DEDUPE_IDS,
             request_ids: limits::REQUEST_IDS,
             cached_records: limits::CACHED_RECORDS,
+            planted: Planted::default(),
         }
     }
 }
@@ -102,8 +107,8 @@ impl StateMachine {
     ) -> Result<(StateMachine, View), OpenError> {
         let is_whole = !meta::is_installing(&*kv).map_err(IndexError::from)?;
         let hot = match is_whole {
-            true => Hot::load(&*kv, settings.cached_records)?,
-            false => Hot::empty(settings.cached_records),
+            true => Hot::load(&*kv, &settings)?,
+            false => Hot::empty(&settings),
         };
         if hot.meta.format_level > FORMAT_LEVEL {
             return Err(OpenError::FormatLevel {
@@ -188,7 +193,8 @@ impl StateMachine {
     /// serves once the first entry of its own term is applied, which lies behind A.
     fn is_covered(&self, id: EntryId) -> bool {
         let covered = self.shared.read().covered;
-        covered.is_some_and(|covered| id.index <= covered.index)
+        let is_covered = covered.is_some_and(|covered| id.index <= covered.index);
+        is_covered && !self.settings.planted.has(Bug::SkipUntilIgnored)
     }
 
     fn tell(&self, hints: Hints) {
@@ -224,6 +230,7 @@ impl Machine for StateMachine {
         let covered = self.is_covered(id);
         let outcomes = self.entry(id, |entry| {
             if covered {
+                mark("covered_entry_skipped");
                 return Ok(commands.iter().map(|_| Outcome::Probed).collect());
             }
             let numbered = commands.iter().enumerate();
@@ -258,14 +265,14 @@ impl Machine for StateMachine {
             ..hot.meta.clone()
         };
         let view = self.shared.kv.view().map_err(stopped)?;
-        Ok(Arc::new(StateExport::new(&meta, view)))
+        Ok(Arc::new(StateExport::new(&meta, view, self.settings.planted)))
     }
 
     fn install_begin(&mut self) -> Result<(), MachineError> {
         let mut hot = self.shared.write();
         self.is_whole = false;
         self.assembly = None;
-        *hot = Hot::empty(self.settings.cached_records);
+        *hot = Hot::empty(&self.settings);
         let kv = &self.shared.kv;
         let begun = kv.write(meta::begin_installation()).and_then(|()| kv.flush());
         begun.map_err(stopped)?;
@@ -297,7 +304,7 @@ impl Machine for StateMachine {
             .write(meta::finish_installation(&meta, covered))
             .and_then(|()| kv.flush());
         finished.map_err(stopped)?;
-        *hot = Hot::load(&**kv, self.settings.cached_records).map_err(stopped)?;
+        *hot = Hot::load(&**kv, &self.settings).map_err(stopped)?;
         drop(hot);
         self.is_whole = true;
         self.failed = None;

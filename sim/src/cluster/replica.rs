@@ -8,6 +8,7 @@ use ledgermq_raft_store::{disk::FaultyDisk, seeded};
 use crate::{
     board::{Board, replica_name},
     net::SimNet,
+    plant::Plant,
     seed::Seed,
     world,
 };
@@ -22,6 +23,8 @@ pub const PEER_PORT: u16 = 9090;
 pub struct Replica {
     /// The run's seed.
     pub seed: Seed,
+    /// A bug on purpose.
+    pub plant: Plant,
     /// Which replica, from 0.
     pub replica: usize,
     /// Its disk.
@@ -50,6 +53,7 @@ async fn serve(plan: Replica, seed: Seed) -> turmoil::Result {
         wall_clock: Arc::new(world::unix_ms),
         seed: seed.derive("own"),
         spawn: Spawn::Here,
+        planted: plan.plant.broker(),
     };
     let (broker, driver) = open(config, seams).await?;
     tokio::spawn(world::observe(plan.board, plan.replica, broker.handle().clone()));
