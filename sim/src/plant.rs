@@ -83,10 +83,11 @@ impl Plant {
     pub fn broker(self) -> of_broker::Planted {
         match self.0 {
             Some(Bug::Broker(bug)) => of_broker::Planted::only(bug),
-            _ => of_broker::Planted {
-                log: self.log(),
-                ..of_broker::Planted::default()
-            },
+            _ => {
+                let mut planted = of_broker::Planted::default();
+                planted.log = self.log();
+                planted
+            }
         }
     }
 
