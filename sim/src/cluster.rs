@@ -1,7 +1,7 @@
 //! Profiles `quick` and `default`: the whole broker. Three replicas of one broker group, a name server, an operator who
 //! bootstraps, producers and consumers, each a simulated host; they run the code that production runs.
 
-mod replica;
+pub(crate) mod replica;
 mod workload;
 
 use std::{
@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     board::{Board, replica_name},
-    chaos::{OnCrash, Stage},
+    chaos::{Chaos, OnCrash, Stage},
     history::History,
     net::SimNet,
     plant::Plant,
@@ -202,7 +202,7 @@ async fn bootstrap(endpoints: Vec<String>, trace: Trace) -> turmoil::Result {
 }
 
 impl Scene for Judge {
-    fn healed(&mut self) {
+    fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.history.healed();
     }
 

@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     board::{Board, replica_name},
-    chaos::Stage,
+    chaos::{Chaos, Stage},
     cluster::REPLICAS,
     limits,
     net::SimNet,
@@ -133,7 +133,7 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
 }
 
 impl Scene for Judge {
-    fn healed(&mut self) {
+    fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.book.healed();
     }
 

@@ -18,17 +18,26 @@ compile_error!(
 
 pub mod board;
 pub mod chaos;
+pub mod children;
 pub mod cluster;
+pub mod commit;
 pub mod counting;
 pub mod faults;
 pub mod history;
+pub mod ledger;
 pub mod limits;
 pub mod log;
 pub mod marks;
 pub mod meta;
 pub mod net;
 pub mod plant;
+pub mod planting;
+pub mod replay;
+pub mod report;
 pub mod run;
 pub mod seed;
+pub mod shrink;
+pub mod simulation;
+pub mod soak;
 pub mod trace;
 pub mod world;

@@ -24,6 +24,11 @@ use crate::board::Board;
 /// The target of the product's marks.
 const TARGET: &str = "ledgermq::mark";
 
+/// The names of all marks.
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|(name, _)| *name).collect()
+}
+
 /// The mark of this name, if it is listed.
 fn listed(name: &str) -> Option<&'static str> {
     let at = ALL.binary_search_by(|(listed, _)| (*listed).cmp(name)).ok()?;
