@@ -35,6 +35,8 @@ mod spool;
 pub mod status;
 mod storage;
 mod takeover;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use errors::{BootstrapError, MembershipError, OpenError, ProposeError, ReadError, TransferError};

@@ -2,7 +2,7 @@
 
 mod basics;
 mod damage;
-mod histories;
+pub mod histories;
 
 use std::io;
 use std::path::{Path, PathBuf};
