@@ -2,7 +2,6 @@
 //! bootstraps, producers and consumers, each a simulated host; they run the code that production runs.
 
 mod replica;
-mod workload;
 
 use std::{
     future::pending,
@@ -22,11 +21,11 @@ use ledgermq_proto::{
 
 use self::{
     replica::{CLIENT_PORT, PEER_PORT, Replica},
-    workload::{CONSUMER_GROUP, TOPIC, Workload},
 };
 use crate::{
     board::{Board, replica_name},
     chaos::{OnCrash, Stage},
+    clients::{self, CONSUMER_GROUP, TOPIC, Workload},
     history::History,
     net::SimNet,
     run::Scene,
@@ -40,8 +39,6 @@ pub const REPLICAS: usize = 3;
 const BROKER_GROUP: &str = "broker-a";
 const NAME_SERVER: &str = "namesrv";
 const NAME_SERVER_PORT: u16 = 9876;
-const PRODUCERS: u64 = 5;
-const CONSUMERS: u64 = 2;
 /// Sends acknowledged after the healing that count as progress.
 const PROGRESS: usize = 30;
 
@@ -96,22 +93,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
     hosts.push("operator".to_owned());
     let (endpoints, told) = (workload.endpoints.clone(), trace.clone());
     sim.host("operator", move || bootstrap(endpoints.clone(), told.clone()));
-    for number in 1..=PRODUCERS {
-        let workload = workload.clone();
-        hosts.push(format!("producer-{number}"));
-        // One lane each. h2 forgets reset streams by the real clock, and that moves the order in which the calls of one
-        // lost connection fail: with several lanes on a connection, two runs of a seed may differ (docs/simulation.md).
-        sim.host(format!("producer-{number}"), move || {
-            workload::producer(workload.clone(), number, 1)
-        });
-    }
-    for number in 1..=CONSUMERS {
-        let workload = workload.clone();
-        hosts.push(format!("consumer-{number}"));
-        sim.host(format!("consumer-{number}"), move || {
-            workload::consumer(workload.clone(), number)
-        });
-    }
+    clients::hosts(&mut sim, &mut hosts, &workload);
     let stage = Stage {
         sim,
         hosts,

@@ -18,6 +18,7 @@ compile_error!(
 
 pub mod board;
 pub mod chaos;
+pub mod clients;
 pub mod cluster;
 pub mod counting;
 pub mod faults;

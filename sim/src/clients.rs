@@ -62,6 +62,25 @@ impl Workload {
     }
 }
 
+const PRODUCERS: u64 = 5;
+const CONSUMERS: u64 = 2;
+
+/// Puts the clients' hosts on the stage; their names go to the end of `hosts`.
+pub fn hosts(sim: &mut turmoil::Sim<'static>, hosts: &mut Vec<String>, workload: &Workload) {
+    for number in 1..=PRODUCERS {
+        let workload = workload.clone();
+        hosts.push(format!("producer-{number}"));
+        // One lane each. h2 forgets reset streams by the real clock, and that moves the order in which the calls of one
+        // lost connection fail: with several lanes on a connection, two runs of a seed may differ (docs/simulation.md).
+        sim.host(format!("producer-{number}"), move || producer(workload.clone(), number, 1));
+    }
+    for number in 1..=CONSUMERS {
+        let workload = workload.clone();
+        hosts.push(format!("consumer-{number}"));
+        sim.host(format!("consumer-{number}"), move || consumer(workload.clone(), number));
+    }
+}
+
 /// A producer host: `lanes` tasks that each send one request after the other.
 pub async fn producer(workload: Workload, number: u64, lanes: u64) -> turmoil::Result {
     let name = format!("producer-{number}");
