@@ -1,278 +1,239 @@
-//! What clients do while the cluster is broken: producers send, consumers receive, acknowledge, give back and forget.
-//! Every step goes into the history before and after it happens.
+//! What clients do while the cluster is broken. How many there are, what they do and how often is drawn for each run; each
+//! is a simulated host with one call at a time, and everything they mean to do and are told goes into the history.
+//!
+//! ```text
+//!   clerk ──▶ topics and consumer groups, hashes of the state, in the end the routes
+//!   producers ─▶ orders (normal) · payments (message groups) · events (both)
+//!                  │ billing: simple consumers     │ ledger, in order: push and simple     │ retry: gives up, dead letters
+//!                  └ visitors: come and go                                                 └ undertaker reads them
+//! ```
+//! Client libraries are drawn as well (`x-mq-language`), so routes of every shape are used.
 
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+mod clerk;
+mod consumer;
+mod producer;
+mod push;
+mod simple;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
-use ledgermq_client::{Error, Message, Options, Producer, Receipt, Received, SimpleConsumer};
+use ledgermq_client::Options;
+use turmoil::Sim;
 
 use crate::{
-    history::{History, MessageName, Place},
+    history::{Group, History},
     net::SimNet,
     seed::{Draws, Seed},
     trace::Trace,
+    witness::Witness,
     world,
 };
 
-/// The topic that everybody uses.
-pub const TOPIC: &str = "orders";
-/// The consumer group of all consumers.
-pub const CONSUMER_GROUP: &str = "billing";
+/// Normal messages.
+pub const ORDERS: &str = "orders";
+/// Messages in message groups.
+pub const PAYMENTS: &str = "payments";
+/// Both.
+pub const EVENTS: &str = "events";
+/// A simple consumer group that consumes all of [`ORDERS`] and [`EVENTS`].
+pub const BILLING: &str = "billing";
+/// A FIFO consumer group that consumes all of [`PAYMENTS`].
+pub const LEDGER: &str = "ledger";
+/// A consumer group on [`ORDERS`] that gives up on messages.
+pub const RETRY: &str = "retry";
+/// Consumes the dead letters of [`RETRY`].
+pub const UNDERTAKER: &str = "undertaker";
+/// A consumer group on [`ORDERS`] whose consumers come and go.
+pub const VISITORS: &str = "visitors";
 
-/// The protocol's shortest time for which a received message is hidden.
-const INVISIBLE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_secs(5);
+/// Client libraries as they call themselves; none is another one that nobody knows.
+const LANGUAGES: &[&str] = &["RUST", "JAVA", "PYTHON", "GO", "CPP", "HTTP", "DOTNET", "PHP", "none"];
 
-/// What a client host needs.
+/// What client hosts need.
 #[derive(Clone)]
 pub struct Workload {
     /// The run's seed.
     pub seed: Seed,
-    /// Access points of the brokers.
+    /// Access points of the brokers, `host:port`.
     pub endpoints: Vec<String>,
+    /// Addresses of the name servers, `host:port`.
+    pub name_servers: Vec<String>,
     /// What is told.
     pub history: History,
+    /// What was seen of the replicas.
+    pub witness: Witness,
     /// The trace.
     pub trace: Trace,
-    /// Producers stop once it is set.
+    /// Nothing new is begun once it is set.
     pub quiet: Arc<AtomicBool>,
 }
 
-impl Workload {
-    fn options(&self, name: &str) -> Options {
-        let seed = self.seed.derive(&format!("client {name}"));
-        let client_id = format!("{name}@1@1");
-        let mut options = Options::new(
-            Arc::new(SimNet),
-            self.endpoints.clone(),
-            &client_id,
-            Arc::new(world::unix_ms),
-            seed,
-        );
+/// What this run drew of the clients.
+#[derive(Clone, Debug)]
+struct Mix {
+    producers: u64,
+    ordered_producers: u64,
+    /// Longest pause between two sends of a producer, milliseconds.
+    pause_ms_max: u64,
+    events: bool,
+    billing: u64,
+    pushes: u64,
+    simple_in_order: bool,
+    retry: bool,
+    retry_attempts: i64,
+    visitors: bool,
+    queues: u32,
+    message_groups: u64,
+}
+
+impl Mix {
+    fn draw(seed: Seed) -> Mix {
+        let mut draws = seed.stream("clients");
+        Mix {
+            producers: draws.between(1, 3),
+            ordered_producers: draws.between(1, 2),
+            pause_ms_max: draws.pick(&[150, 300, 600, 1_000]),
+            events: draws.percent(50),
+            billing: draws.between(1, 2),
+            pushes: draws.between(1, 2),
+            simple_in_order: draws.percent(40),
+            retry: draws.percent(60),
+            retry_attempts: draws.pick(&[1, 2, 3]),
+            visitors: draws.percent(50),
+            queues: draws.pick(&[1, 2, 4]),
+            message_groups: draws.between(1, 6),
+        }
+    }
+
+    fn topics(&self) -> Vec<(&'static str, &'static str)> {
+        let mut topics = vec![(ORDERS, "normal"), (PAYMENTS, "fifo")];
+        if self.events {
+            topics.push((EVENTS, "mixed"));
+        }
+        topics
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let group = |name: &str, fifo, max_attempts, consumes: &[&str]| Group {
+            consumer_group: name.to_owned(),
+            fifo,
+            max_attempts,
+            consumes: consumes.iter().map(|topic| (*topic).to_owned()).collect(),
+        };
+        let billed: &[&str] = if self.events { &[ORDERS, EVENTS] } else { &[ORDERS] };
+        let mut groups = vec![group(BILLING, false, 17, billed), group(LEDGER, true, 17, &[PAYMENTS])];
+        if self.retry {
+            groups.push(group(RETRY, false, self.retry_attempts, &[ORDERS]));
+            groups.push(group(UNDERTAKER, false, 17, &[]));
+        }
+        if self.visitors {
+            groups.push(group(VISITORS, false, 17, &[]));
+        }
+        groups
+    }
+}
+
+/// A client host: what survives its death is shared between its lives.
+#[derive(Clone)]
+struct Host {
+    workload: Workload,
+    mix: Mix,
+    name: String,
+    number: u64,
+    /// Topics and consumer groups are there.
+    ready: Arc<AtomicBool>,
+    lives: Arc<Mutex<u64>>,
+    /// Messages named so far.
+    named: Arc<Mutex<u64>>,
+}
+
+impl Host {
+    /// Counts up with each call, over all lives of the host.
+    fn next(count: &Mutex<u64>) -> u64 {
+        let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        *count
+    }
+
+    fn is_calm(&self) -> bool {
+        self.workload.quiet.load(Ordering::Relaxed)
+    }
+
+    async fn wait_until_ready(&self) {
+        while !self.ready.load(Ordering::Relaxed) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The draws of one life.
+    fn draws(&self, life: u64) -> Draws {
+        self.workload.seed.child(&self.name, life).stream("workload")
+    }
+
+    /// Options of the client of one life; each has a client id of its own, as a restarted process does.
+    fn options(&self, life: u64, language: &str) -> Options {
+        let seed = self.workload.seed.child(&self.name, life).derive("client");
+        let client_id = format!("{}@{life}@1", self.name);
+        let endpoints = self.workload.endpoints.clone();
+        let mut options = Options::new(Arc::new(SimNet), endpoints, &client_id, Arc::new(world::unix_ms), seed);
+        options.language = language.to_owned();
         options.placement = true;
         options
     }
-}
 
-const PRODUCERS: u64 = 5;
-const CONSUMERS: u64 = 2;
+    fn tell(&self, text: &str) {
+        self.workload.trace.event(&self.name, text);
+    }
+}
 
 /// Puts the clients' hosts on the stage; their names go to the end of `hosts`.
-pub fn hosts(sim: &mut turmoil::Sim<'static>, hosts: &mut Vec<String>, workload: &Workload) {
-    for number in 1..=PRODUCERS {
-        let workload = workload.clone();
-        hosts.push(format!("producer-{number}"));
-        // One lane each. h2 forgets reset streams by the real clock, and that moves the order in which the calls of one
-        // lost connection fail: with several lanes on a connection, two runs of a seed may differ (docs/simulation.md).
-        sim.host(format!("producer-{number}"), move || producer(workload.clone(), number, 1));
-    }
-    for number in 1..=CONSUMERS {
-        let workload = workload.clone();
-        hosts.push(format!("consumer-{number}"));
-        sim.host(format!("consumer-{number}"), move || consumer(workload.clone(), number));
-    }
-}
-
-/// A producer host: `lanes` tasks that each send one request after the other.
-pub async fn producer(workload: Workload, number: u64, lanes: u64) -> turmoil::Result {
-    let name = format!("producer-{number}");
-    let producer = Producer::start(workload.options(&name))?;
-    let next = Rc::new(Cell::new(0));
-    let mut tasks = Vec::new();
-    for lane in 0..lanes {
-        let draws = workload.seed.child(&name, lane).stream("workload");
-        let (workload, producer, next, name) = (workload.clone(), producer.clone(), next.clone(), name.clone());
-        tasks.push(tokio::task::spawn_local(async move {
-            Lane {
-                workload,
-                producer,
-                next,
-                name,
-                number,
-                draws,
-            }
-            .run()
-            .await;
-        }));
-    }
-    for task in tasks {
-        task.await?;
-    }
-    Ok(())
-}
-
-struct Lane {
-    workload: Workload,
-    producer: Producer,
-    next: Rc<Cell<u64>>,
-    name: String,
-    number: u64,
-    draws: Draws,
-}
-
-impl Lane {
-    async fn run(mut self) {
-        let pause_max = self.draws.pick(&[40, 150, 400]);
-        loop {
-            tokio::time::sleep(Duration::from_millis(self.draws.between(1, pause_max))).await;
-            if self.workload.quiet.load(Ordering::Relaxed) {
-                continue;
-            }
-            let count = if self.draws.percent(15) {
-                self.draws.below(8) + 2
-            } else {
-                1
-            };
-            self.send(count).await;
-        }
-    }
-
-    async fn send(&mut self, count: usize) {
-        let mut names = Vec::new();
-        let mut messages = Vec::new();
-        for _ in 0..count {
-            self.next.set(self.next.get() + 1);
-            let message = MessageName {
-                producer: self.number,
-                number: self.next.get(),
-            };
-            let length = if self.draws.percent(3) {
-                30_000
-            } else {
-                self.draws.below(1_000)
-            };
-            let mut wire = Message::new(TOPIC, message.body(length));
-            wire.tag = self.draws.percent(50).then(|| "red".to_owned());
-            self.workload.history.sending(message);
-            names.push(message);
-            messages.push(wire);
-        }
-        let (first, more) = (names[0], count - 1);
-        self.workload
-            .trace
-            .event(&self.name, format!("send {first} and {more} more"));
-        let sent = match messages.pop() {
-            Some(only) if messages.is_empty() => self.producer.send(only).await.map(|receipt| vec![receipt]),
-            Some(last) => {
-                messages.push(last);
-                self.producer.send_batch(messages).await
-            }
-            None => return,
+pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workload) {
+    let mix = Mix::draw(workload.seed);
+    workload.trace.tell("options", format!("{mix:?}"));
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut put = |role: &str, number: u64, play: fn(Host) -> Playing| {
+        let name = format!("{role}-{number}");
+        let host = Host {
+            workload: workload.clone(),
+            mix: mix.clone(),
+            name: name.clone(),
+            number,
+            ready: ready.clone(),
+            lives: Arc::default(),
+            named: Arc::default(),
         };
-        match sent {
-            Ok(receipts) => self.acked(&names, receipts),
-            Err(error) => self.not_acked(&names, &error),
-        }
-    }
-
-    fn acked(&self, names: &[MessageName], receipts: Vec<Receipt>) {
-        for (name, receipt) in names.iter().zip(receipts) {
-            let place = Place {
-                topic: TOPIC.to_owned(),
-                queue: receipt.queue_id.map_or(-1, i64::from),
-                offset: i64::try_from(receipt.queue_offset).unwrap_or(-1),
-            };
-            self.workload
-                .trace
-                .event(&self.name, format!("acked {name} at {place}"));
-            self.workload.history.acked(*name, place);
-        }
-    }
-
-    fn not_acked(&self, names: &[MessageName], error: &Error) {
-        let unknown = error.outcome_unknown();
-        let outcome = if unknown { "unknown" } else { "failed" };
-        self.workload
-            .trace
-            .event(&self.name, format!("{outcome} {}: {error}", names[0]));
-        for name in names {
-            if unknown {
-                self.workload.history.unknown(*name);
-            } else {
-                self.workload.history.failed(*name);
-            }
-        }
-    }
-}
-
-/// A consumer host.
-pub async fn consumer(workload: Workload, number: u64) -> turmoil::Result {
-    let name = format!("consumer-{number}");
-    let subscriptions = BTreeMap::from([(TOPIC.to_owned(), "*".to_owned())]);
-    let consumer = SimpleConsumer::start(workload.options(&name), CONSUMER_GROUP, subscriptions)?;
-    let mut draws = workload.seed.child(&name, 0).stream("workload");
-    loop {
-        let called = workload.trace.now();
-        let count = u32::try_from(draws.between(1, 32)).unwrap_or(1);
-        let received = match consumer.receive(TOPIC, count, INVISIBLE, POLL).await {
-            Ok(received) => received,
-            Err(error) => {
-                workload.trace.event(&name, format!("receive: {error}"));
-                tokio::time::sleep(Duration::from_millis(draws.between(5, 200))).await;
-                continue;
-            }
-        };
-        for message in received {
-            handle(&workload, &name, &consumer, message, called, &mut draws).await;
-        }
-    }
-}
-
-async fn handle(
-    workload: &Workload,
-    name: &str,
-    consumer: &SimpleConsumer,
-    mut message: Received,
-    called: Duration,
-    draws: &mut Draws,
-) {
-    let Some(key) = MessageName::of_body(&message.body) else {
-        workload.history.stranger(&message.message_id);
-        return;
+        hosts.push(name.clone());
+        sim.host(name, move || play(host.clone()));
     };
-    let place = Place {
-        topic: message.topic.clone(),
-        queue: i64::from(message.queue_id),
-        offset: message.queue_offset,
-    };
-    workload.trace.event(
-        name,
-        format!("received {key} at {place} attempt {}", message.delivery_attempt),
-    );
-    workload.history.received(CONSUMER_GROUP, key, place, called);
-    // While faults go on, some messages are given back, some forgotten.
-    let calm = workload.quiet.load(Ordering::Relaxed);
-    if !calm && draws.percent(2) {
-        workload.trace.event(name, format!("forgets {key}"));
-        return;
+    put("clerk", 1, |host| Box::pin(clerk::clerk(host)));
+    for number in 1..=mix.producers {
+        put("producer", number, |host| Box::pin(producer::producer(host)));
     }
-    if !calm && draws.percent(3) {
-        let given_back = consumer.change_invisible(&mut message, Duration::ZERO).await;
-        workload
-            .trace
-            .event(name, format!("gives back {key}: {}", said(&given_back)));
-        return;
+    for number in 1..=mix.ordered_producers {
+        // Their numbers are those of their messages: no producer has the same.
+        put("cashier", mix.producers + number, |host| {
+            Box::pin(producer::in_order(host))
+        });
     }
-    let acked = consumer.ack(&message).await;
-    workload.trace.event(name, format!("consumed {key}: {}", said(&acked)));
-    match acked {
-        Ok(()) => workload.history.consumed(CONSUMER_GROUP, key, workload.trace.now()),
-        Err(error) if error.outcome_unknown() => workload.history.maybe_consumed(CONSUMER_GROUP, key),
-        Err(_) => {}
+    for number in 1..=mix.billing {
+        put("billing", number, |host| Box::pin(simple::billing(host)));
+    }
+    for number in 1..=mix.pushes {
+        put("ledger", number, |host| Box::pin(push::ledger(host)));
+    }
+    if mix.simple_in_order {
+        put("auditor", 1, |host| Box::pin(simple::auditor(host)));
+    }
+    if mix.retry {
+        put("retry", 1, |host| Box::pin(simple::retry(host)));
+        put("undertaker", 1, |host| Box::pin(simple::undertaker(host)));
+    }
+    if mix.visitors {
+        put("visitor", 1, |host| Box::pin(simple::visitor(host)));
     }
 }
 
-fn said(result: &Result<(), Error>) -> String {
-    result
-        .as_ref()
-        .err()
-        .map_or_else(|| "ok".to_owned(), ToString::to_string)
-}
+type Playing = std::pin::Pin<Box<dyn Future<Output = turmoil::Result>>>;

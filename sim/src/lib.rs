@@ -18,11 +18,14 @@ compile_error!(
 
 pub mod board;
 pub mod chaos;
+pub mod check;
+pub mod checkers;
 pub mod clients;
 pub mod cluster;
 pub mod counting;
 pub mod faults;
 pub mod history;
+pub mod judge;
 pub mod limits;
 pub mod log;
 pub mod meta;
@@ -30,4 +33,5 @@ pub mod net;
 pub mod run;
 pub mod seed;
 pub mod trace;
+pub mod witness;
 pub mod world;

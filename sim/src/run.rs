@@ -89,6 +89,8 @@ pub struct Report {
 
 /// What a profile puts on the stage, and how it is judged.
 pub trait Scene {
+    /// The simulation is about to take the step at `now_ms`.
+    fn step(&mut self, _now_ms: u64) {}
     /// Everything is healed; what comes from here on counts as progress.
     fn healed(&mut self);
     /// What is still missing before the cluster counts as caught up; `None` when nothing is.
@@ -97,6 +99,10 @@ pub trait Scene {
     fn judge(&self) -> Vec<String>;
     /// Counts for the report.
     fn counts(&self) -> Vec<(&'static str, u64)>;
+    /// The history of the clients as lines of JSON (docs/history.md), where there is one.
+    fn history(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Milliseconds before the first fault.
