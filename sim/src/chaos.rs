@@ -223,7 +223,8 @@ impl Chaos {
         self.schedule(until_ms, End::Mend(links));
     }
 
-    fn cut(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
+    /// Cuts links, each from the first host to the second; cuts of one link are counted.
+    pub fn cut(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
         for &(from, to) in links {
             if self.held.remove(&(from.min(to), from.max(to))) {
                 stage.sim.release(stage.hosts[from].as_str(), stage.hosts[to].as_str());
@@ -238,7 +239,8 @@ impl Chaos {
         }
     }
 
-    fn mend(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
+    /// Takes back one cut of each of these links.
+    pub fn mend(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
         let mut mended = 0;
         let whole = links.iter().all(|link| self.cuts.get(link) == Some(&1));
         for &(from, to) in links {

@@ -1,14 +1,11 @@
 //! Profiles `quick` and `default`: the whole broker. Three replicas of one broker group, a name server, an operator who
 //! bootstraps, producers and consumers, each a simulated host; they run the code that production runs.
 
-mod replica;
+pub(crate) mod replica;
 
 use std::{
     future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -25,12 +22,14 @@ use self::{
 use crate::{
     board::{Board, replica_name},
     chaos::{OnCrash, Stage},
-    clients::{self, CONSUMER_GROUP, TOPIC, Workload},
+    clients::{self, Workload},
     history::History,
+    judge::Judge,
     net::SimNet,
     run::Scene,
     seed::{Draws, Seed},
     trace::Trace,
+    witness::Witness,
     world,
 };
 
@@ -39,19 +38,12 @@ pub const REPLICAS: usize = 3;
 const BROKER_GROUP: &str = "broker-a";
 const NAME_SERVER: &str = "namesrv";
 const NAME_SERVER_PORT: u16 = 9876;
-/// Sends acknowledged after the healing that count as progress.
-const PROGRESS: usize = 30;
-
-struct Judge {
-    board: Board,
-    history: History,
-    quiet: Arc<AtomicBool>,
-}
 
 /// Sets the stage.
 pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
     let mut sim = world::build(seed, trace);
-    let history = History::new(board.clone());
+    let history = History::new(trace.clone());
+    let witness = Witness::new(board.clone(), history.clone());
     let quiet = Arc::new(AtomicBool::new(false));
     let mut hosts = Vec::new();
     let mut on_crash: Vec<OnCrash> = Vec::new();
@@ -67,10 +59,15 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
             kv: kv.clone(),
             config: config(replica, &settings),
             board: board.clone(),
+            witness: Some(witness.clone()),
         };
+        let id = replica as u64 + 1;
+        witness.add(&replica_name(replica), BROKER_GROUP, id, disk.clone(), Some(kv.clone()));
+        let seen_by = witness.clone();
         hosts.push(replica_name(replica));
         sim.host(replica_name(replica), move || replica::host(plan.clone()));
         on_crash.push(Box::new(move |power| {
+            seen_by.down(&replica_name(replica));
             kv.crash();
             if power {
                 disk.crash();
@@ -84,7 +81,9 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
         endpoints: (0..REPLICAS)
             .map(|replica| format!("{}:{CLIENT_PORT}", replica_name(replica)))
             .collect(),
+        name_servers: vec![format!("{NAME_SERVER}:{NAME_SERVER_PORT}")],
         history: history.clone(),
+        witness: witness.clone(),
         trace: trace.clone(),
         quiet: quiet.clone(),
     };
@@ -104,8 +103,8 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
     (
         stage,
         Box::new(Judge {
-            board: board.clone(),
             history,
+            witness,
             quiet,
         }),
     )
@@ -175,35 +174,5 @@ async fn bootstrap(endpoints: Vec<String>, trace: Trace) -> turmoil::Result {
             }
             Err(status) => trace.event("operator", format!("bootstrap: {}", status.message())),
         }
-    }
-}
-
-impl Scene for Judge {
-    fn healed(&mut self) {
-        self.history.healed();
-    }
-
-    fn missing(&self) -> Option<String> {
-        let acked = self.history.acked_since_healed();
-        if acked < PROGRESS {
-            return Some(format!("{acked} sends acknowledged since all faults healed"));
-        }
-        self.quiet.store(true, Ordering::Relaxed);
-        if let Some((count, first)) = self.history.backlog(CONSUMER_GROUP, TOPIC) {
-            return Some(format!(
-                "{count} acknowledged messages not consumed, {first} among them"
-            ));
-        }
-        let applied = self.board.applied_indexes();
-        let equal = applied.windows(2).all(|pair| pair[0].is_some() && pair[0] == pair[1]);
-        (!equal).then(|| format!("replicas have applied {applied:?}"))
-    }
-
-    fn judge(&self) -> Vec<String> {
-        self.history.judge()
-    }
-
-    fn counts(&self) -> Vec<(&'static str, u64)> {
-        self.history.counts()
     }
 }

@@ -3,10 +3,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::seed::{Draws, Seed};
 
 /// Whom a fault hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Target {
     /// The replica that leads when the fault begins; nobody, if none leads.
     Leader,
@@ -15,7 +18,8 @@ pub enum Target {
 }
 
 /// One thing that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The process dies (SIGKILL): memory is gone, the kernel keeps what was written.
     Kill(Target),
@@ -38,7 +42,8 @@ pub enum Fault {
 }
 
 /// A fault with its begin and its length, in simulated milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Planned {
     /// When it begins.
     pub at_ms: u64,
