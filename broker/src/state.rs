@@ -42,5 +42,7 @@ mod start;
 pub mod topic;
 pub mod view;
 
+pub use meta::how_far;
+
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,10 @@
 //! bootstraps, producers and consumers, each a simulated host; they run the code that production runs.
 
 pub(crate) mod replica;
-mod workload;
 
 use std::{
     future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -22,17 +18,19 @@ use ledgermq_proto::{
 
 use self::{
     replica::{CLIENT_PORT, PEER_PORT, Replica},
-    workload::{CONSUMER_GROUP, TOPIC, Workload},
 };
 use crate::{
     board::{Board, replica_name},
-    chaos::{Chaos, OnCrash, Stage},
+    chaos::{OnCrash, Stage},
+    clients::{self, Workload},
     history::History,
+    judge::Judge,
     net::SimNet,
     plant::Plant,
     run::Scene,
     seed::{Draws, Seed},
     trace::Trace,
+    witness::Witness,
     world,
 };
 
@@ -41,21 +39,12 @@ pub const REPLICAS: usize = 3;
 const BROKER_GROUP: &str = "broker-a";
 const NAME_SERVER: &str = "namesrv";
 const NAME_SERVER_PORT: u16 = 9876;
-const PRODUCERS: u64 = 5;
-const CONSUMERS: u64 = 2;
-/// Sends acknowledged after the healing that count as progress.
-const PROGRESS: usize = 30;
-
-struct Judge {
-    board: Board,
-    history: History,
-    quiet: Arc<AtomicBool>,
-}
 
 /// Sets the stage.
 pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
     let mut sim = world::build(seed, trace);
-    let history = History::new(board.clone());
+    let history = History::new(trace.clone());
+    let witness = Witness::new(board.clone(), history.clone());
     let quiet = Arc::new(AtomicBool::new(false));
     let mut hosts = Vec::new();
     let mut on_crash: Vec<OnCrash> = Vec::new();
@@ -72,10 +61,15 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
             kv: kv.clone(),
             config: config(replica, &settings),
             board: board.clone(),
+            witness: Some(witness.clone()),
         };
+        let id = replica as u64 + 1;
+        witness.add(&replica_name(replica), BROKER_GROUP, id, disk.clone(), Some(kv.clone()));
+        let seen_by = witness.clone();
         hosts.push(replica_name(replica));
         sim.host(replica_name(replica), move || replica::host(plan.clone()));
         on_crash.push(Box::new(move |power| {
+            seen_by.down(&replica_name(replica));
             kv.crash();
             if power {
                 disk.crash();
@@ -89,7 +83,9 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
         endpoints: (0..REPLICAS)
             .map(|replica| format!("{}:{CLIENT_PORT}", replica_name(replica)))
             .collect(),
+        name_servers: vec![format!("{NAME_SERVER}:{NAME_SERVER_PORT}")],
         history: history.clone(),
+        witness: witness.clone(),
         trace: trace.clone(),
         quiet: quiet.clone(),
     };
@@ -98,22 +94,7 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
     hosts.push("operator".to_owned());
     let (endpoints, told) = (workload.endpoints.clone(), trace.clone());
     sim.host("operator", move || bootstrap(endpoints.clone(), told.clone()));
-    for number in 1..=PRODUCERS {
-        let workload = workload.clone();
-        hosts.push(format!("producer-{number}"));
-        // One lane each. h2 forgets reset streams by the real clock, and that moves the order in which the calls of one
-        // lost connection fail: with several lanes on a connection, two runs of a seed may differ (docs/simulation.md).
-        sim.host(format!("producer-{number}"), move || {
-            workload::producer(workload.clone(), number, 1)
-        });
-    }
-    for number in 1..=CONSUMERS {
-        let workload = workload.clone();
-        hosts.push(format!("consumer-{number}"));
-        sim.host(format!("consumer-{number}"), move || {
-            workload::consumer(workload.clone(), number)
-        });
-    }
+    clients::hosts(&mut sim, &mut hosts, &workload);
     let stage = Stage {
         sim,
         hosts,
@@ -124,8 +105,8 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
     (
         stage,
         Box::new(Judge {
-            board: board.clone(),
             history,
+            witness,
             quiet,
         }),
     )
@@ -198,35 +179,5 @@ async fn bootstrap(endpoints: Vec<String>, trace: Trace) -> turmoil::Result {
             }
             Err(status) => trace.event("operator", format!("bootstrap: {}", status.message())),
         }
-    }
-}
-
-impl Scene for Judge {
-    fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
-        self.history.healed();
-    }
-
-    fn missing(&self) -> Option<String> {
-        let acked = self.history.acked_since_healed();
-        if acked < PROGRESS {
-            return Some(format!("{acked} sends acknowledged since all faults healed"));
-        }
-        self.quiet.store(true, Ordering::Relaxed);
-        if let Some((count, first)) = self.history.backlog(CONSUMER_GROUP, TOPIC) {
-            return Some(format!(
-                "{count} acknowledged messages not consumed, {first} among them"
-            ));
-        }
-        let applied = self.board.applied_indexes();
-        let equal = applied.windows(2).all(|pair| pair[0].is_some() && pair[0] == pair[1]);
-        (!equal).then(|| format!("replicas have applied {applied:?}"))
-    }
-
-    fn judge(&self) -> Vec<String> {
-        self.history.judge()
-    }
-
-    fn counts(&self) -> Vec<(&'static str, u64)> {
-        self.history.counts()
     }
 }

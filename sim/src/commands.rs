@@ -1,5 +1,6 @@
 //! The commands, their exit codes, and the flags that several of them share.
 
+mod check;
 mod meta;
 mod planted;
 mod replay;
@@ -41,6 +42,8 @@ pub enum Command {
     Replay(replay::Arguments),
     /// Plant known bugs and look how many seeds it takes until each is found
     Planted(planted::Arguments),
+    /// Judge a history that was written by a run, or by real processes
+    Check(check::Arguments),
 }
 
 /// Runs one command to its end; answers the exit code.
@@ -52,6 +55,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Planted(arguments) => planted::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
     }
 }
 

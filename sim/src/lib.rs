@@ -18,12 +18,16 @@ compile_error!(
 
 pub mod board;
 pub mod chaos;
+pub mod check;
+pub mod checkers;
 pub mod children;
+pub mod clients;
 pub mod cluster;
 pub mod commit;
 pub mod counting;
 pub mod faults;
 pub mod history;
+pub mod judge;
 pub mod ledger;
 pub mod limits;
 pub mod log;
@@ -40,4 +44,5 @@ pub mod shrink;
 pub mod simulation;
 pub mod soak;
 pub mod trace;
+pub mod witness;
 pub mod world;

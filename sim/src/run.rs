@@ -86,6 +86,8 @@ pub struct RunOptions {
     pub replay: Option<PathBuf>,
     /// Where to write the trace.
     pub trace: Option<PathBuf>,
+    /// Where to write the history of the clients (docs/history.md).
+    pub history: Option<PathBuf>,
     /// Print the story.
     pub tell: bool,
     /// A bug on purpose.
@@ -102,6 +104,7 @@ impl RunOptions {
             faults: Faults::Drawn,
             replay: None,
             trace: None,
+            history: None,
             tell: false,
             plant: Plant::default(),
         }
@@ -148,6 +151,10 @@ pub trait Scene {
     fn judge(&self) -> Vec<String>;
     /// Counts for the report.
     fn counts(&self) -> Vec<(&'static str, u64)>;
+    /// The history of the clients as lines of JSON (docs/history.md), where there is one.
+    fn history(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Milliseconds before the first fault.
@@ -172,7 +179,12 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
             options.seconds
         ),
     );
-    judged(&board, &trace, |report| play(options, &board, &trace, report)).map_err(Into::into)
+    let mut history = None;
+    let report = judged(&board, &trace, |report| history = play(options, &board, &trace, report))?;
+    if let (Some(file), Some(lines)) = (&options.history, history) {
+        std::fs::write(file, lines)?;
+    }
+    Ok(report)
 }
 
 /// Plays, and makes a report of it: violations, marks and the tail of the trace are filled in, a panic is a violation.
@@ -198,7 +210,8 @@ pub fn owned(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<
     counts.map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
-fn play(options: &RunOptions, board: &Board, trace: &Trace, report: &mut Report) {
+/// Answers the history of the clients, if it is wanted.
+fn play(options: &RunOptions, board: &Board, trace: &Trace, report: &mut Report) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, options.plant, board, trace),
         Profile::Quick | Profile::Default => cluster::scene(options.seed, options.plant, board, trace),
@@ -218,6 +231,7 @@ fn play(options: &RunOptions, board: &Board, trace: &Trace, report: &mut Report)
         &mut report.simulated_seconds,
     );
     report.counts = owned(scene.counts());
+    options.history.is_some().then(|| scene.history()).flatten()
 }
 
 /// Lets a scene play until it is judged, or until the first violation. `simulated_seconds` is kept up to date, so that

@@ -41,6 +41,11 @@ pub fn unix_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Seconds since the start of the run, inside of a host; 0 outside.
+pub fn seconds() -> f64 {
+    turmoil::sim_elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
 /// Tells the board every change of a replica's role, and how far it has applied.
 pub async fn observe<M: Machine>(board: Board, replica: usize, handle: Handle<M>) {
     const EVERY: Duration = Duration::from_millis(20);

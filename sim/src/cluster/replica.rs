@@ -10,6 +10,7 @@ use crate::{
     net::SimNet,
     plant::Plant,
     seed::Seed,
+    witness::{self, Witness},
     world,
 };
 
@@ -35,6 +36,8 @@ pub struct Replica {
     pub config: String,
     /// Where its role is shown.
     pub board: Board,
+    /// Who looks at it, if anybody does.
+    pub witness: Option<Witness>,
 }
 
 /// The host's software.
@@ -55,7 +58,12 @@ async fn serve(plan: Replica, seed: Seed) -> turmoil::Result {
         spawn: Spawn::Here,
         planted: plan.plant.broker(),
     };
+    let broker_group = config.broker_group.clone();
     let (broker, driver) = open(config, seams).await?;
+    if let Some(witness) = plan.witness {
+        let name = replica_name(plan.replica);
+        tokio::spawn(witness::watch(witness, name, broker_group, broker.clone()));
+    }
     tokio::spawn(world::observe(plan.board, plan.replica, broker.handle().clone()));
     drop(broker);
     driver.run(pending()).await?;

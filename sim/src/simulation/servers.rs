@@ -69,6 +69,7 @@ pub(super) fn servers(wanted: Wanted<'_>, board: &Board, trace: &Trace) -> Serve
                 kv: kv.clone(),
                 config: config(broker_group, id, &name, name_servers),
                 board: board.clone(),
+                witness: None,
             };
             sim.host(name.as_str(), move || replica::host(plan.clone()));
             on_crash.push(Box::new(move |power| {
