@@ -16,9 +16,7 @@ use ledgermq_proto::{
     net::Net,
 };
 
-use self::{
-    replica::{CLIENT_PORT, PEER_PORT, Replica},
-};
+use self::replica::{CLIENT_PORT, PEER_PORT, Replica};
 use crate::{
     board::{Board, replica_name},
     chaos::{OnCrash, Stage},

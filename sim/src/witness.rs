@@ -152,7 +152,12 @@ impl Witness {
 
     /// The broker groups on the stage.
     pub fn broker_groups(&self) -> Vec<String> {
-        let groups: BTreeSet<String> = self.inner().nodes.values().map(|node| node.broker_group.clone()).collect();
+        let groups: BTreeSet<String> = self
+            .inner()
+            .nodes
+            .values()
+            .map(|node| node.broker_group.clone())
+            .collect();
         groups.into_iter().collect()
     }
 
@@ -165,7 +170,9 @@ impl Witness {
     /// A replica starts; how often it started before.
     fn boots(&self, replica: &str) -> u64 {
         let mut inner = self.inner();
-        let Some(node) = inner.nodes.get_mut(replica) else { return 0 };
+        let Some(node) = inner.nodes.get_mut(replica) else {
+            return 0;
+        };
         node.boots += 1;
         (node.up, node.audited) = (true, false);
         node.boots - 1
@@ -174,10 +181,16 @@ impl Witness {
     fn saw(&self, snapshot: Snapshot) {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let Some(node) = inner.nodes.get_mut(&snapshot.replica) else { return };
+        let Some(node) = inner.nodes.get_mut(&snapshot.replica) else {
+            return;
+        };
         let mut wrong = marks::check(node.last.as_ref(), &snapshot);
         if snapshot.leads {
-            wrong.extend(inner.one_leader.see(&snapshot.broker_group, snapshot.term, &snapshot.replica));
+            wrong.extend(
+                inner
+                    .one_leader
+                    .see(&snapshot.broker_group, snapshot.term, &snapshot.replica),
+            );
         }
         wrong.extend(inner.health.see(&snapshot));
         node.last = Some(snapshot);

@@ -45,14 +45,20 @@ mod tests {
     #[test]
     fn a_minority_is_seen() {
         let (long, short) = (look(9), look(8));
-        assert_eq!(check(9, &[("a", Some(&long)), ("b", Some(&long)), ("c", Some(&short))]), None);
+        assert_eq!(
+            check(9, &[("a", Some(&long)), ("b", Some(&long)), ("c", Some(&short))]),
+            None
+        );
         assert_eq!(check(9, &[("a", Some(&long)), ("b", None), ("c", Some(&short))]), None);
         assert!(check(9, &[("a", Some(&long)), ("b", Some(&short)), ("c", Some(&short))]).is_some());
         let purged = DiskLook {
             purged: Some((1, 12)),
             ..DiskLook::default()
         };
-        assert_eq!(check(9, &[("a", Some(&long)), ("b", Some(&purged)), ("c", Some(&short))]), None);
+        assert_eq!(
+            check(9, &[("a", Some(&long)), ("b", Some(&purged)), ("c", Some(&short))]),
+            None
+        );
         assert!(check(9, &[("a", Some(&short))]).is_some());
     }
 }

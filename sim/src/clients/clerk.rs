@@ -86,7 +86,10 @@ async fn set_up(host: &Host, admin: &Admin) {
             max_attempts: u32::try_from(group.max_attempts).unwrap_or(0),
             from: "earliest".to_owned(),
         };
-        until_there(host, &group.consumer_group, || admin.create_consumer_group(request.clone())).await;
+        until_there(host, &group.consumer_group, || {
+            admin.create_consumer_group(request.clone())
+        })
+        .await;
         host.workload.history.record(What::Group(group));
     }
 }
@@ -122,7 +125,13 @@ async fn ask_routes(
                 term: group.term,
                 leader: group.leader,
             })),
-            _ => told.extend(host.workload.witness.broker_groups().into_iter().map(|group| silent(by, group))),
+            _ => told.extend(
+                host.workload
+                    .witness
+                    .broker_groups()
+                    .into_iter()
+                    .map(|group| silent(by, group)),
+            ),
         }
     }
     for (by, client) in registries {
@@ -137,7 +146,13 @@ async fn ask_routes(
                     leader: group.leader,
                 }));
             }
-            _ => told.extend(host.workload.witness.broker_groups().into_iter().map(|group| silent(by, group))),
+            _ => told.extend(
+                host.workload
+                    .witness
+                    .broker_groups()
+                    .into_iter()
+                    .map(|group| silent(by, group)),
+            ),
         }
     }
     told

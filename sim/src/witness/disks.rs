@@ -69,7 +69,9 @@ fn judge(inner: &mut Inner, looks: &BTreeMap<String, DiskLook>) -> Vec<String> {
         wrong.extend(entries.see(name, upto, look));
     }
     for (broker_group, upto) in committed {
-        let Some(voters) = voters(inner, &broker_group) else { continue };
+        let Some(voters) = voters(inner, &broker_group) else {
+            continue;
+        };
         let look_of = |id: &u64| {
             let mut nodes = inner.nodes.iter();
             let found = nodes.find(|(_, node)| node.broker_group == broker_group && node.id == *id);
@@ -87,7 +89,9 @@ fn judge(inner: &mut Inner, looks: &BTreeMap<String, DiskLook>) -> Vec<String> {
 /// Who votes in a broker group, when all that are up agree on it: else a change is under way.
 fn voters(inner: &Inner, broker_group: &str) -> Option<std::collections::BTreeSet<u64>> {
     let of_group = inner.nodes.values().filter(|node| node.broker_group == broker_group);
-    let mut said = of_group.filter_map(|node| node.last.as_ref()).filter(|last| !last.voters.is_empty());
+    let mut said = of_group
+        .filter_map(|node| node.last.as_ref())
+        .filter(|last| !last.voters.is_empty());
     let first = said.next()?.voters.clone();
     said.all(|last| last.voters == first).then_some(first)
 }
