@@ -18,10 +18,13 @@ compile_error!(
 
 pub mod board;
 pub mod chaos;
+pub mod clock;
 pub mod cluster;
 pub mod counting;
 pub mod faults;
+pub mod fleet;
 pub mod history;
+pub mod layout;
 pub mod limits;
 pub mod log;
 pub mod meta;

@@ -15,7 +15,9 @@ use std::{
 use crate::{
     board::Board,
     chaos::{Chaos, Stage},
-    cluster, counting, faults, limits,
+    cluster, counting, faults,
+    layout::Layout,
+    limits,
     seed::Seed,
     trace::Trace,
 };
@@ -29,6 +31,14 @@ pub enum Profile {
     Quick,
     /// The whole broker, 60 simulated seconds.
     Default,
+    /// As `default`, mostly faults of disks.
+    Disk,
+    /// As `default`, mostly faults of the network.
+    Network,
+    /// As `default`, mostly replicas that come and go.
+    Membership,
+    /// As `default`, mostly losses of power.
+    Power,
 }
 
 impl Profile {
@@ -37,7 +47,7 @@ impl Profile {
         match self {
             Profile::Log => 30,
             Profile::Quick => 20,
-            Profile::Default => 60,
+            Profile::Default | Profile::Disk | Profile::Network | Profile::Membership | Profile::Power => 60,
         }
     }
 
@@ -47,6 +57,10 @@ impl Profile {
             Profile::Log => "log",
             Profile::Quick => "quick",
             Profile::Default => "default",
+            Profile::Disk => "disk",
+            Profile::Network => "network",
+            Profile::Membership => "membership",
+            Profile::Power => "power",
         }
     }
 }
@@ -108,7 +122,8 @@ const LOOK_EVERY_MS: u128 = 100;
 /// Runs one seed to its end. One process should run one seed (docs/simulation.md tells why).
 pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
     let trace = Trace::open(options.trace.as_deref(), options.tell)?;
-    let board = Board::new(cluster::REPLICAS, trace.clone());
+    let layout = Layout::draw(options.seed, options.profile);
+    let board = Board::of_groups(&layout.machines(), trace.clone());
     trace.tell(
         "run",
         format!(
@@ -121,7 +136,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
     let mut counts = Vec::new();
     let mut simulated = Duration::ZERO;
     let played = catch_unwind(AssertUnwindSafe(|| {
-        play(options, &board, &trace, &mut counts, &mut simulated)
+        play(options, &layout, (&board, &trace), &mut counts, &mut simulated)
     }));
     if let Err(panic) = played {
         board.violation(format!("panic: {}", panic_text(panic.as_ref())));
@@ -142,18 +157,18 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
 
 fn play(
     options: &RunOptions,
-    board: &Board,
-    trace: &Trace,
+    layout: &Layout,
+    (board, trace): (&Board, &Trace),
     counts: &mut Vec<(&'static str, u64)>,
     simulated: &mut Duration,
 ) {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, board, trace),
-        Profile::Quick | Profile::Default => cluster::scene(options.seed, board, trace),
+        _ => cluster::scene(options.seed, layout, board, trace),
     };
     let until_ms = options.seconds * 1_000;
     let plan = if options.faults {
-        faults::plan(options.seed, stage.on_crash.len(), WARM_UP_MS, until_ms)
+        faults::plan(options.seed, options.profile, layout, WARM_UP_MS, until_ms)
     } else {
         Vec::new()
     };
