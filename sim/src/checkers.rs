@@ -78,7 +78,12 @@ pub fn counts(events: &[Event]) -> Vec<(&'static str, u64)> {
     let sends = || facts.sends.values();
     let places = facts.places();
     let open = |sent: &&facts::Sent<'_>| sent.acked.is_none() && !sent.failed;
-    let unknown: Vec<&str> = facts.sends.iter().filter(|(_, sent)| open(sent)).map(|(key, _)| *key).collect();
+    let unknown: Vec<&str> = facts
+        .sends
+        .iter()
+        .filter(|(_, sent)| open(sent))
+        .map(|(key, _)| *key)
+        .collect();
     let stored: std::collections::BTreeSet<&str> = places
         .iter()
         .filter(|(_, known)| !known.is_empty())
@@ -90,9 +95,15 @@ pub fn counts(events: &[Event]) -> Vec<(&'static str, u64)> {
         ("sent", count(facts.sends.len())),
         ("acked", count(sends().filter(|sent| sent.acked.is_some()).count())),
         ("unknown", count(unknown.len())),
-        ("unknown_stored", count(unknown.iter().filter(|key| stored.contains(**key)).count())),
+        (
+            "unknown_stored",
+            count(unknown.iter().filter(|key| stored.contains(**key)).count()),
+        ),
         ("failed", count(sends().filter(|sent| sent.failed).count())),
-        ("received", count(handled().filter(|of| !of.received.is_empty()).count())),
+        (
+            "received",
+            count(handled().filter(|of| !of.received.is_empty()).count()),
+        ),
         (
             "redeliveries",
             count(handled().map(|of| of.received.len().saturating_sub(1)).sum()),

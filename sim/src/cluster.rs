@@ -1,137 +1,129 @@
-//! Profiles `quick` and `default`: the whole broker. Three replicas of one broker group, a name server, an operator who
-//! bootstraps, producers and consumers, each a simulated host; they run the code that production runs.
+//! The whole broker: broker groups with their machines, name servers, operators, producers and consumers, each a
+//! simulated host; they run the code that production runs. All profiles but `log` play here.
 
+mod operator;
+mod options;
 mod replica;
 
 use std::{
     future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
-use ledgermq_broker::kv::memory::MemoryKv;
-use ledgermq_client::Admin;
-use ledgermq_proto::{
-    admin::{BootstrapRequest, Member},
-    net::Net,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use self::{
-    replica::{CLIENT_PORT, PEER_PORT, Replica},
+    operator::Operator,
+    options::Drawn,
+    replica::{CLIENT_PORT, Machine},
 };
 use crate::{
     board::{Board, replica_name},
     chaos::{OnCrash, Stage},
-    clients::{self, CONSUMER_GROUP, TOPIC, Workload},
+    clients::{self, Workload},
+    fleet::Fleet,
     history::History,
+    judge::Judge,
+    layout::Layout,
     net::SimNet,
     run::Scene,
-    seed::{Draws, Seed},
+    seed::Seed,
     trace::Trace,
+    witness::Witness,
     world,
 };
 
-/// Replicas of the broker group.
-pub const REPLICAS: usize = 3;
-const BROKER_GROUP: &str = "broker-a";
-const NAME_SERVER: &str = "namesrv";
 const NAME_SERVER_PORT: u16 = 9876;
-/// Sends acknowledged after the healing that count as progress.
-const PROGRESS: usize = 30;
 
-struct Judge {
-    board: Board,
-    history: History,
-    quiet: Arc<AtomicBool>,
+/// The name of a broker group, counted from 0: `broker-a` is the first.
+pub fn broker_group_name(group: usize) -> String {
+    let letter = char::from(b'a' + u8::try_from(group % 26).unwrap_or(0));
+    format!("broker-{letter}")
 }
 
 /// Sets the stage.
-pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
+pub fn scene(seed: Seed, layout: &Layout, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
     let mut sim = world::build(seed, trace);
-    let history = History::new(board.clone());
+    let history = History::new(trace.clone());
     let quiet = Arc::new(AtomicBool::new(false));
+    let drawn = Drawn::draw(&mut seed.stream("options"));
+    trace.tell("options", format!("{layout:?}"));
+    trace.tell("options", drawn.story());
+    let groups = layout.machines();
+    let fleet = Fleet::new(seed, &groups, &layout.broker_groups, drawn.rocks);
+    let group_names = (0..layout.broker_groups.len()).map(broker_group_name).collect();
+    let witness = Witness::new(board.clone(), history.clone(), fleet.clone(), group_names);
+    let name_servers: Vec<String> = (1..=layout.name_servers).map(|n| format!("namesrv-{n}")).collect();
     let mut hosts = Vec::new();
     let mut on_crash: Vec<OnCrash> = Vec::new();
-    let mut options = seed.stream("options");
-    let settings = settings(&mut options);
-    trace.tell("options", settings.replace('\n', " "));
-    for replica in 0..REPLICAS {
-        let (disk, kv) = (world::disk(seed, replica), MemoryKv::new());
-        let plan = Replica {
+    for (machine, group) in groups.iter().enumerate() {
+        let plan = Machine {
             seed,
-            replica,
-            disk: disk.clone(),
-            kv: kv.clone(),
-            config: config(replica, &settings),
+            machine,
+            fleet: fleet.clone(),
+            broker_group: broker_group_name(*group),
+            name_servers: name_servers
+                .iter()
+                .map(|name| format!("{name}:{NAME_SERVER_PORT}"))
+                .collect(),
+            drawn: drawn.clone(),
             board: board.clone(),
+            witness: Some(witness.clone()),
         };
-        hosts.push(replica_name(replica));
-        sim.host(replica_name(replica), move || replica::host(plan.clone()));
-        on_crash.push(Box::new(move |power| {
-            kv.crash();
-            if power {
-                disk.crash();
-            } else {
-                disk.kill();
-            }
-        }));
+        hosts.push(replica_name(machine));
+        sim.host(replica_name(machine), move || {
+            let plan = plan.clone();
+            async move { replica::host(plan).await }
+        });
+        let fleet = fleet.clone();
+        on_crash.push(Box::new(move |power| fleet.crash(machine, power)));
+    }
+    for name in &name_servers {
+        hosts.push(name.clone());
+        sim.host(name.as_str(), name_server);
+    }
+    let endpoint = |machine| format!("{}:{CLIENT_PORT}", replica_name(machine));
+    for group in 0..layout.broker_groups.len() {
+        let of_group = (0..groups.len()).filter(|machine| groups[*machine] == group);
+        let operator = Operator {
+            group,
+            broker_group: broker_group_name(group),
+            endpoints: of_group.map(endpoint).collect(),
+            fleet: fleet.clone(),
+            board: board.clone(),
+            trace: trace.clone(),
+        };
+        let name = format!("operator-{}", group + 1);
+        sim.host(name.as_str(), move || operator::host(operator.clone()));
+        hosts.push(name);
     }
     let workload = Workload {
         seed,
-        endpoints: (0..REPLICAS)
-            .map(|replica| format!("{}:{CLIENT_PORT}", replica_name(replica)))
+        endpoints: (0..groups.len()).map(endpoint).collect(),
+        name_servers: name_servers
+            .iter()
+            .map(|name| format!("{name}:{NAME_SERVER_PORT}"))
             .collect(),
         history: history.clone(),
+        witness: witness.clone(),
         trace: trace.clone(),
         quiet: quiet.clone(),
     };
-    hosts.push(NAME_SERVER.to_owned());
-    sim.host(NAME_SERVER, name_server);
-    hosts.push("operator".to_owned());
-    let (endpoints, told) = (workload.endpoints.clone(), trace.clone());
-    sim.host("operator", move || bootstrap(endpoints.clone(), told.clone()));
     clients::hosts(&mut sim, &mut hosts, &workload);
     let stage = Stage {
         sim,
         hosts,
         on_crash,
+        name_servers: layout.name_servers,
+        latency: world::latency(seed),
+        fleet: fleet.clone(),
         board: board.clone(),
         trace: trace.clone(),
     };
-    (
-        stage,
-        Box::new(Judge {
-            board: board.clone(),
-            history,
-            quiet,
-        }),
-    )
-}
-
-/// What this run draws of the configuration.
-fn settings(options: &mut Draws) -> String {
-    let segment_bytes: u64 = options.pick(&[1 << 20, 4 << 20]);
-    let tail_cache_bytes: u64 = options.pick(&[1 << 20, 8 << 20]);
-    format!("segment_bytes = {segment_bytes}\ntail_cache_bytes = {tail_cache_bytes}")
-}
-
-fn config(replica: usize, settings: &str) -> String {
-    let (id, name) = (replica + 1, replica_name(replica));
-    format!(
-        r#"broker_group = "{BROKER_GROUP}"
-replica_id = {id}
-listen = "0.0.0.0:{CLIENT_PORT}"
-peer_listen = "0.0.0.0:{PEER_PORT}"
-advertise = "{name}:{CLIENT_PORT}"
-peer_advertise = "{name}:{PEER_PORT}"
-data_dir = "/data"
-name_servers = ["{NAME_SERVER}:{NAME_SERVER_PORT}"]
-{settings}
-"#
-    )
+    let judge = Judge {
+        history,
+        witness,
+        quiet,
+    };
+    (stage, Box::new(judge))
 }
 
 async fn name_server() -> turmoil::Result {
@@ -139,71 +131,4 @@ async fn name_server() -> turmoil::Result {
     let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, pending()).await?;
     serving.await?;
     Ok(())
-}
-
-/// Bootstraps the broker group; a failure is tried again, as an operator would.
-async fn bootstrap(endpoints: Vec<String>, trace: Trace) -> turmoil::Result {
-    let net: Arc<dyn Net> = Arc::new(SimNet);
-    let admin = Admin::new(&net, &endpoints);
-    let member = |replica| {
-        let name = replica_name(replica);
-        Member {
-            id: replica as u64 + 1,
-            peer_address: format!("{name}:{PEER_PORT}"),
-            client_address: format!("{name}:{CLIENT_PORT}"),
-        }
-    };
-    let request = BootstrapRequest {
-        broker_group: BROKER_GROUP.to_owned(),
-        members: (0..REPLICAS).map(member).collect(),
-    };
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        match admin.bootstrap(request.clone()).await {
-            Ok(answer) => {
-                trace.tell("operator", format!("bootstrapped cluster {}", answer.cluster_id));
-                return Ok(());
-            }
-            Err(status)
-                if matches!(
-                    status.code(),
-                    tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition
-                ) =>
-            {
-                trace.event("operator", format!("bootstrapped before: {}", status.message()));
-                return Ok(());
-            }
-            Err(status) => trace.event("operator", format!("bootstrap: {}", status.message())),
-        }
-    }
-}
-
-impl Scene for Judge {
-    fn healed(&mut self) {
-        self.history.healed();
-    }
-
-    fn missing(&self) -> Option<String> {
-        let acked = self.history.acked_since_healed();
-        if acked < PROGRESS {
-            return Some(format!("{acked} sends acknowledged since all faults healed"));
-        }
-        self.quiet.store(true, Ordering::Relaxed);
-        if let Some((count, first)) = self.history.backlog(CONSUMER_GROUP, TOPIC) {
-            return Some(format!(
-                "{count} acknowledged messages not consumed, {first} among them"
-            ));
-        }
-        let applied = self.board.applied_indexes();
-        let equal = applied.windows(2).all(|pair| pair[0].is_some() && pair[0] == pair[1]);
-        (!equal).then(|| format!("replicas have applied {applied:?}"))
-    }
-
-    fn judge(&self) -> Vec<String> {
-        self.history.judge()
-    }
-
-    fn counts(&self) -> Vec<(&'static str, u64)> {
-        self.history.counts()
-    }
 }

@@ -6,7 +6,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{checkers, history::History, run::Scene, witness::Witness};
+use crate::{
+    chaos::{Chaos, Stage},
+    checkers,
+    history::History,
+    run::Scene,
+    witness::Witness,
+};
 
 /// Sends acknowledged after the healing that count as progress.
 const PROGRESS: usize = 20;
@@ -22,11 +28,11 @@ pub struct Judge {
 }
 
 impl Scene for Judge {
-    fn step(&mut self, now_ms: u64) {
+    fn step(&mut self, now_ms: u64, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.witness.step(now_ms);
     }
 
-    fn healed(&mut self) {
+    fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.history.healed();
     }
 

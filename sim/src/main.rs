@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use ledgermq_sim::{
-    log,
+    check, log,
     meta::{self, Meta},
     run::{self, Profile, Report, RunOptions},
     seed::Seed,
@@ -27,6 +27,8 @@ enum Verb {
     Run(RunArgs),
     /// Run each seed in two processes and compare their traces byte by byte.
     Meta(MetaArgs),
+    /// Judge a history that was written by a run, or by real processes.
+    Check(CheckArgs),
 }
 
 #[derive(Args)]
@@ -52,12 +54,21 @@ struct RunArgs {
     /// Write every event to this file.
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// Write what clients did and were told to this file, as JSON lines (docs/history.md).
+    #[arg(long)]
+    history: Option<PathBuf>,
     /// Print the verdict alone.
     #[arg(long)]
     quiet: bool,
     /// Print the product's logs of this level and above (error, warn, info, debug, trace) to stderr.
     #[arg(long)]
     log: Option<String>,
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// A file of JSON lines (docs/history.md), or a folder whose files *.jsonl are one history together.
+    history: PathBuf,
 }
 
 #[derive(Args)]
@@ -83,6 +94,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Verb::Run(args) => run_one(args),
         Verb::Meta(args) => run_meta(&args),
+        Verb::Check(args) => run_check(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -107,6 +119,7 @@ fn run_one(args: RunArgs) -> anyhow::Result<u8> {
     }
     let options = RunOptions {
         trace: args.trace,
+        history: args.history,
         tell: !args.quiet,
         ..options(&args.shared, args.seed)
     };
@@ -141,6 +154,20 @@ fn print(options: &RunOptions, report: &Report) {
         println!("VIOLATION {violation}");
     }
     println!("FAIL seed {}: {}", options.seed.0, run::command(options));
+}
+
+fn run_check(args: &CheckArgs) -> anyhow::Result<u8> {
+    let checked = check::check(&args.history)?;
+    println!("{} events", checked.events);
+    for (name, count) in &checked.counts {
+        println!("    {name} {count}");
+    }
+    for wrong in &checked.wrong {
+        println!("VIOLATION {wrong}");
+    }
+    let verdict = if checked.wrong.is_empty() { "PASS" } else { "FAIL" };
+    println!("{verdict} {}", args.history.display());
+    Ok(if checked.wrong.is_empty() { 0 } else { VIOLATION })
 }
 
 fn run_meta(args: &MetaArgs) -> anyhow::Result<u8> {

@@ -136,6 +136,7 @@ pub fn options(seed: crate::seed::Seed, profile: Profile, seconds: u64) -> RunOp
         seconds,
         faults: true,
         trace: None,
+        history: None,
         tell: false,
     }
 }

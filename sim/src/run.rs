@@ -15,7 +15,9 @@ use std::{
 use crate::{
     board::Board,
     chaos::{Chaos, Stage},
-    cluster, counting, faults, limits,
+    cluster, counting, faults,
+    layout::Layout,
+    limits,
     seed::Seed,
     trace::Trace,
 };
@@ -29,6 +31,14 @@ pub enum Profile {
     Quick,
     /// The whole broker, 60 simulated seconds.
     Default,
+    /// As `default`, mostly faults of disks.
+    Disk,
+    /// As `default`, mostly faults of the network.
+    Network,
+    /// As `default`, mostly replicas that come and go.
+    Membership,
+    /// As `default`, mostly losses of power.
+    Power,
 }
 
 impl Profile {
@@ -37,7 +47,7 @@ impl Profile {
         match self {
             Profile::Log => 30,
             Profile::Quick => 20,
-            Profile::Default => 60,
+            Profile::Default | Profile::Disk | Profile::Network | Profile::Membership | Profile::Power => 60,
         }
     }
 
@@ -47,6 +57,10 @@ impl Profile {
             Profile::Log => "log",
             Profile::Quick => "quick",
             Profile::Default => "default",
+            Profile::Disk => "disk",
+            Profile::Network => "network",
+            Profile::Membership => "membership",
+            Profile::Power => "power",
         }
     }
 }
@@ -64,6 +78,8 @@ pub struct RunOptions {
     pub faults: bool,
     /// Where to write the trace.
     pub trace: Option<PathBuf>,
+    /// Where to write the history of the clients (docs/history.md).
+    pub history: Option<PathBuf>,
     /// Print the story.
     pub tell: bool,
 }
@@ -89,10 +105,10 @@ pub struct Report {
 
 /// What a profile puts on the stage, and how it is judged.
 pub trait Scene {
-    /// The simulation is about to take the step at `now_ms`.
-    fn step(&mut self, _now_ms: u64) {}
+    /// What the scene does by itself at `now_ms`, before the hosts run.
+    fn step(&mut self, _now_ms: u64, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {}
     /// Everything is healed; what comes from here on counts as progress.
-    fn healed(&mut self);
+    fn healed(&mut self, stage: &mut Stage<'_>, chaos: &mut Chaos);
     /// What is still missing before the cluster counts as caught up; `None` when nothing is.
     fn missing(&self) -> Option<String>;
     /// The checks over the whole history.
@@ -114,7 +130,8 @@ const LOOK_EVERY_MS: u128 = 100;
 /// Runs one seed to its end. One process should run one seed (docs/simulation.md tells why).
 pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
     let trace = Trace::open(options.trace.as_deref(), options.tell)?;
-    let board = Board::new(cluster::REPLICAS, trace.clone());
+    let layout = Layout::draw(options.seed, options.profile);
+    let board = Board::of_groups(&layout.machines(), trace.clone());
     trace.tell(
         "run",
         format!(
@@ -126,11 +143,15 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
     );
     let mut counts = Vec::new();
     let mut simulated = Duration::ZERO;
+    let mut history = None;
     let played = catch_unwind(AssertUnwindSafe(|| {
-        play(options, &board, &trace, &mut counts, &mut simulated)
+        history = play(options, &layout, (&board, &trace), &mut counts, &mut simulated);
     }));
     if let Err(panic) = played {
         board.violation(format!("panic: {}", panic_text(panic.as_ref())));
+    }
+    if let (Some(file), Some(lines)) = (&options.history, history) {
+        std::fs::write(file, lines)?;
     }
     let mut tail = trace.tail();
     tail.extend(board.lines());
@@ -148,45 +169,47 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
 
 fn play(
     options: &RunOptions,
-    board: &Board,
-    trace: &Trace,
+    layout: &Layout,
+    (board, trace): (&Board, &Trace),
     counts: &mut Vec<(&'static str, u64)>,
     simulated: &mut Duration,
-) {
+) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, board, trace),
-        Profile::Quick | Profile::Default => cluster::scene(options.seed, board, trace),
+        _ => cluster::scene(options.seed, layout, board, trace),
     };
     let until_ms = options.seconds * 1_000;
     let plan = if options.faults {
-        faults::plan(options.seed, stage.on_crash.len(), WARM_UP_MS, until_ms)
+        faults::plan(options.seed, options.profile, layout, WARM_UP_MS, until_ms)
     } else {
         Vec::new()
     };
     let mut chaos = Chaos::new(plan);
-    let mut step = |stage: &mut Stage<'_>, chaos: &mut Chaos| -> bool {
+    let mut step = |stage: &mut Stage<'_>, scene: &mut dyn Scene, chaos: &mut Chaos| -> bool {
         let now = stage.sim.elapsed();
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         *simulated = now;
         stage.trace.set_now(now);
-        chaos.step(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), stage);
+        chaos.step(now_ms, stage);
+        scene.step(now_ms, stage, chaos);
         if let Err(error) = stage.sim.step() {
             stage.board.violation(format!("a host stopped: {error}"));
         }
         stage.board.violations().is_empty()
     };
     while stage.sim.elapsed().as_millis() < u128::from(until_ms) {
-        if !step(&mut stage, &mut chaos) {
+        if !step(&mut stage, scene.as_mut(), &mut chaos) {
             *counts = scene.counts();
-            return;
+            return wanted(options, scene.as_ref());
         }
     }
     chaos.heal(&mut stage);
-    scene.healed();
+    scene.healed(&mut stage, &mut chaos);
     let deadline = stage.sim.elapsed() + limits::LIVENESS_BOUND;
     loop {
-        if !step(&mut stage, &mut chaos) {
+        if !step(&mut stage, scene.as_mut(), &mut chaos) {
             *counts = scene.counts();
-            return;
+            return wanted(options, scene.as_ref());
         }
         // Looking through the whole history takes time: not at every step.
         if !stage.sim.elapsed().as_millis().is_multiple_of(LOOK_EVERY_MS) {
@@ -207,6 +230,12 @@ fn play(
         board.violation(violation);
     }
     *counts = scene.counts();
+    wanted(options, scene.as_ref())
+}
+
+/// The history of the clients, if it is wanted.
+fn wanted(options: &RunOptions, scene: &dyn Scene) -> Option<String> {
+    options.history.is_some().then(|| scene.history()).flatten()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -64,9 +64,16 @@ fn dead_letter(facts: &Facts<'_>, (topic, key): (&str, &str), handled: &Handled<
         ));
     }
     let observed = its.received.len() as i64;
-    let last = its.received.iter().map(|(_, receive)| receive.attempt).max().unwrap_or(0);
+    let last = its
+        .received
+        .iter()
+        .map(|(_, receive)| receive.attempt)
+        .max()
+        .unwrap_or(0);
     if observed.max(last) > rules.max_attempts {
-        wrong.push(format!("{key} was handed to {died_in} {observed} times, up to attempt {last}"));
+        wrong.push(format!(
+            "{key} was handed to {died_in} {observed} times, up to attempt {last}"
+        ));
     }
     // An acknowledgement that comes too late is answered with OK as well; one within its lease ended the message.
     let held = |at: f64| {

@@ -34,7 +34,8 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
 fn died(facts: &Facts<'_>, consumer_group: &str, key: &str) -> bool {
     let is_its = |topic: &str| topic.strip_prefix(DEAD_LETTER_PREFIX) == Some(consumer_group);
     let received = facts.handled.iter();
-    let mut received = received.filter(|((_, topic, of), handled)| *of == key && is_its(topic) && !handled.received.is_empty());
+    let mut received =
+        received.filter(|((_, topic, of), handled)| *of == key && is_its(topic) && !handled.received.is_empty());
     let mut stored = facts.stored.values().flatten();
     received.next().is_some() || stored.any(|stored| stored.key == key && is_its(&stored.topic))
 }
@@ -56,7 +57,10 @@ fn left_over(facts: &Facts<'_>) -> Vec<String> {
     }
     let mut wrong = Vec::new();
     for ((_, name, topic, queue), progress) in newest {
-        let consumes = facts.groups.get(name).is_some_and(|group| group.consumes.iter().any(|of| of == topic));
+        let consumes = facts
+            .groups
+            .get(name)
+            .is_some_and(|group| group.consumes.iter().any(|of| of == topic));
         if consumes && (progress.done != progress.end || progress.not_done != 0) {
             let (done, end, not_done) = (progress.done, progress.end, progress.not_done);
             wrong.push(format!(

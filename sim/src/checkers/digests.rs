@@ -12,7 +12,10 @@ impl Digests {
     /// A replica's hash as of entry `index`; what contradicts it.
     pub fn see(&mut self, broker_group: &str, replica: &str, index: u64, digest: u128) -> Option<String> {
         let of_entry = (broker_group.to_owned(), index);
-        let (first, by) = self.known.entry(of_entry).or_insert_with(|| (digest, replica.to_owned()));
+        let (first, by) = self
+            .known
+            .entry(of_entry)
+            .or_insert_with(|| (digest, replica.to_owned()));
         (*first != digest).then(|| {
             format!("digests: the state of entry {index} of {broker_group} is {first:032x} on {by} and {digest:032x} on {replica}")
         })

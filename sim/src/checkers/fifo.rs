@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Facts, Place};
+use super::facts::{Facts, Handled, Place};
 
 /// A message group of a topic.
 type Of<'a> = (&'a str, &'a str);
@@ -39,7 +39,9 @@ fn stored_in_order(facts: &Facts<'_>, (topic, group): Of<'_>, messages: &[(&str,
     for pair in messages.windows(2) {
         let ((one, here), (other, there)) = (pair[0], pair[1]);
         if (here.0, here.1) != (there.0, there.1) {
-            wrong.push(format!("{group} of {topic} lies in several queues: {one} at {here:?}, {other} at {there:?}"));
+            wrong.push(format!(
+                "{group} of {topic} lies in several queues: {one} at {here:?}, {other} at {there:?}"
+            ));
         }
     }
     // What was acknowledged before another was sent lies before it: the latest beginning so far may not be after the
@@ -69,18 +71,25 @@ fn delivered_in_order(
     messages: &[(&str, Place<'_>)],
     wrong: &mut Vec<String>,
 ) {
-    let handled = |key: &str| facts.handled.get(&(consumer_group, topic, key));
     for (nth, (key, _)) in messages.iter().enumerate() {
-        for (at, receive) in handled(key).into_iter().flat_map(|handled| &handled.received) {
+        for (at, receive) in of(facts, consumer_group, topic, key)
+            .into_iter()
+            .flat_map(|handled| &handled.received)
+        {
             let before = messages[..nth].iter().rev();
-            let open = before.filter(|(_, place)| !facts.is_forgotten(topic, *place)).find(|(earlier, _)| {
-                let Some(earlier) = handled(earlier) else { return true };
-                let done = earlier.acked_from().is_some_and(|from| from <= *at);
-                let together = earlier.received.iter().any(|(_, other)| {
-                    (&other.consumer, other.called) == (&receive.consumer, receive.called) && receive.called.is_some()
+            let open = before
+                .filter(|(_, place)| !facts.is_forgotten(topic, *place))
+                .find(|(earlier, _)| {
+                    let Some(earlier) = of(facts, consumer_group, topic, earlier) else {
+                        return true;
+                    };
+                    let done = earlier.acked_from().is_some_and(|from| from <= *at);
+                    let together = earlier.received.iter().any(|(_, other)| {
+                        (&other.consumer, other.called) == (&receive.consumer, receive.called)
+                            && receive.called.is_some()
+                    });
+                    !done && !together
                 });
-                !done && !together
-            });
             if let Some((earlier, _)) = open {
                 wrong.push(format!(
                     "{consumer_group} was handed {key} of {group} at {at:.3} s, while {earlier} before it was not done"
@@ -88,6 +97,10 @@ fn delivered_in_order(
             }
         }
     }
+}
+
+fn of<'f>(facts: &'f Facts<'f>, consumer_group: &'f str, topic: &'f str, key: &'f str) -> Option<&'f Handled<'f>> {
+    facts.handled.get(&(consumer_group, topic, key))
 }
 
 #[cfg(test)]

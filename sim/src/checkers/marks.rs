@@ -16,7 +16,9 @@ pub fn check(before: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     if let (Some(applied), Some(committed)) = (now.applied, now.committed)
         && applied > committed
     {
-        wrong.push(format!("marks: {name} applied entry {applied}, committed is {committed}"));
+        wrong.push(format!(
+            "marks: {name} applied entry {applied}, committed is {committed}"
+        ));
     }
     let Some(before) = before.filter(|before| before.boot == now.boot) else {
         return wrong;

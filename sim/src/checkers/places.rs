@@ -27,7 +27,10 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
         if told >= 0
             && let Some(stored) = elsewhere.find(|stored| stored.offset != told)
         {
-            wrong.push(format!("{key} was acknowledged at offset {told}, it is at {}", stored.offset));
+            wrong.push(format!(
+                "{key} was acknowledged at offset {told}, it is at {}",
+                stored.offset
+            ));
         }
     }
     wrong

@@ -54,7 +54,11 @@ mod tests {
         let one = Story::new().progress("g", "t", (1, 2, 5), 10);
         assert_eq!(found(&one.clone().progress("g", "t", (2, 2, 6), 11)), 0);
         assert_eq!(found(&one.clone().progress("g", "t", (0, 2, 5), 11)), 1);
-        assert_eq!(found(&one.clone().progress("g", "t", (0, 2, 5), 9)), 0, "a replica that is behind");
+        assert_eq!(
+            found(&one.clone().progress("g", "t", (0, 2, 5), 9)),
+            0,
+            "a replica that is behind"
+        );
         assert_eq!(found(&one.clone().progress("g", "t", (1, 3, 5), 10)), 1);
         assert_eq!(found(&one.progress("g", "t", (3, 2, 5), 12)), 1);
     }

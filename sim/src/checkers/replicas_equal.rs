@@ -27,7 +27,9 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
         let Some((first, held)) = readers.next() else { continue };
         for (other, its) in readers {
             if let Some(one) = held.symmetric_difference(&its).next() {
-                wrong.push(format!("{one:?} is on one of {first} and {other} of {broker_group} alone"));
+                wrong.push(format!(
+                    "{one:?} is on one of {first} and {other} of {broker_group} alone"
+                ));
             }
         }
     }

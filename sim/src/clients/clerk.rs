@@ -86,7 +86,10 @@ async fn set_up(host: &Host, admin: &Admin) {
             max_attempts: u32::try_from(group.max_attempts).unwrap_or(0),
             from: "earliest".to_owned(),
         };
-        until_there(host, &group.consumer_group, || admin.create_consumer_group(request.clone())).await;
+        until_there(host, &group.consumer_group, || {
+            admin.create_consumer_group(request.clone())
+        })
+        .await;
         host.workload.history.record(What::Group(group));
     }
 }
@@ -108,13 +111,16 @@ async fn ask_routes(
     registries: &[(String, RegistryClient<tonic::transport::Channel>)],
 ) -> Vec<Told> {
     let mut told = Vec::new();
+    // Spare machines have no replica.
+    let seated = host.workload.witness.seated_hosts();
+    let is_seated = |door: &str| door.split(':').next().is_some_and(|name| seated.contains(name));
     let silent = |by: &str, broker_group: String| Told {
         by: format!("{by}, which does not answer,"),
         broker_group,
         term: 0,
         leader: None,
     };
-    for (by, admin) in doors {
+    for (by, admin) in doors.iter().filter(|(by, _)| is_seated(by)) {
         match timeout(PATIENCE, admin.describe_cluster(DescribeClusterRequest {})).await {
             Ok(Ok(answer)) => told.extend(answer.broker_groups.into_iter().map(|group| Told {
                 by: by.clone(),
@@ -122,7 +128,13 @@ async fn ask_routes(
                 term: group.term,
                 leader: group.leader,
             })),
-            _ => told.extend(host.workload.witness.broker_groups().into_iter().map(|group| silent(by, group))),
+            _ => told.extend(
+                host.workload
+                    .witness
+                    .broker_groups()
+                    .into_iter()
+                    .map(|group| silent(by, group)),
+            ),
         }
     }
     for (by, client) in registries {
@@ -137,7 +149,13 @@ async fn ask_routes(
                     leader: group.leader,
                 }));
             }
-            _ => told.extend(host.workload.witness.broker_groups().into_iter().map(|group| silent(by, group))),
+            _ => told.extend(
+                host.workload
+                    .witness
+                    .broker_groups()
+                    .into_iter()
+                    .map(|group| silent(by, group)),
+            ),
         }
     }
     told

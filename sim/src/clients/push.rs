@@ -10,8 +10,8 @@ use ledgermq_proto::{
     rocketmq::{
         self as wire, AckMessageEntry, AckMessageRequest, Address, AddressScheme, Assignment,
         ChangeInvisibleDurationRequest, ClientType, Code, Endpoints, FilterExpression, FilterType, HeartbeatRequest,
-        MessageQueue, NotifyClientTerminationRequest, QueryAssignmentRequest, ReceiveMessageRequest, Resource, Settings,
-        Subscription, SubscriptionEntry, TelemetryCommand, messaging_service_client::MessagingServiceClient,
+        MessageQueue, NotifyClientTerminationRequest, QueryAssignmentRequest, ReceiveMessageRequest, Resource,
+        Settings, Subscription, SubscriptionEntry, TelemetryCommand, messaging_service_client::MessagingServiceClient,
         receive_message_response::Content, settings::PubSub, telemetry_command::Command,
     },
 };
@@ -143,7 +143,10 @@ impl<'a> Push<'a> {
                 let mut stub = self.stub(door);
                 let answer = timeout(CALL, stub.notify_client_termination(request)).await;
                 if let Ok(Ok(answer)) = answer
-                    && answer.into_inner().status.is_some_and(|status| status.code() == Code::Ok)
+                    && answer
+                        .into_inner()
+                        .status
+                        .is_some_and(|status| status.code() == Code::Ok)
                 {
                     self.host.tell(&format!("said goodbye for {client_id}"));
                     return;

@@ -108,8 +108,11 @@ async fn live(host: Host, manners: Manners) -> turmoil::Result {
         }
         let language = draws.pick(LANGUAGES);
         host.tell(&format!("life {life} as {language}"));
-        let subscriptions: BTreeMap<String, String> =
-            manners.topics.iter().map(|topic| (topic.clone(), "*".to_owned())).collect();
+        let subscriptions: BTreeMap<String, String> = manners
+            .topics
+            .iter()
+            .map(|topic| (topic.clone(), "*".to_owned()))
+            .collect();
         let consumer = SimpleConsumer::start(host.options(life, language), manners.consumer_group, subscriptions)?;
         let lasts = Duration::from_millis(draws.between(1_000, manners.life_ms_max));
         let mut living = Life {

@@ -51,7 +51,9 @@ impl Owed {
 
     fn sent(&mut self, send: &super::Send) {
         self.acked_since_healed += usize::from(self.healed);
-        let Some(topic) = self.topics.get(&send.key) else { return };
+        let Some(topic) = self.topics.get(&send.key) else {
+            return;
+        };
         let place = (
             send.broker_group.clone().unwrap_or_default(),
             send.queue.unwrap_or(-1),
@@ -109,7 +111,10 @@ mod tests {
         let mut owed = Owed::default();
         let told = |owed: &mut Owed, story: Story| story.events().iter().for_each(|event| owed.take(&event.what));
         told(&mut owed, Story::new().with(group("billing", &["orders"])));
-        told(&mut owed, Story::new().acked("p1-1", "orders", 0).acked("p1-2", "orders", 1));
+        told(
+            &mut owed,
+            Story::new().acked("p1-1", "orders", 0).acked("p1-2", "orders", 1),
+        );
         assert_eq!(owed.first(), Some((2, "p1-1 by billing".to_owned())));
         owed.begins("broker-a", "orders", 0, 1);
         assert_eq!(owed.first(), Some((1, "p1-2 by billing".to_owned())));

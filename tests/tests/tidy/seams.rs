@@ -73,10 +73,12 @@ pub const EXCEPTIONS: &[Exception] = &[
     ("broker/src/process.rs", "std::time::SystemTime", "the seam itself: production's wall clock"),
     ("broker/src/process.rs", "std::time::UNIX_EPOCH", "the same"),
     ("broker/src/process.rs", "rand::rngs::SysRng", "the seam itself: a process draws its seed"),
+    ("sim/src/check.rs", "std::fs", "reads histories for the command around a simulation"),
     ("sim/src/main.rs", "std::process", "the program around a simulation: exit codes"),
     ("sim/src/meta.rs", "std::process", "starts the same seed in two processes"),
     ("sim/src/meta.rs", "std::fs", "compares the traces of two processes"),
     ("sim/src/meta.rs", "std::thread::sleep", "waits for other processes"),
+    ("sim/src/run.rs", "std::fs", "the history of a run, for people and for `check`"),
     ("sim/src/trace.rs", "std::fs", "the trace of a run, for people and for comparing runs"),
     ("sim/src/world.rs", "std::time::UNIX_EPOCH", "where the simulated clocks start"),
 ];
