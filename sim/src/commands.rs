@@ -10,6 +10,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use ledgermq_sim::{
+    board::Forbidden,
     replay::{read_plan, seconds},
     run::{Faults, Profile, RunOptions},
     seed::Seed,
@@ -65,6 +66,9 @@ pub struct Scope {
     /// Let go wrong what this file lists: a JSON list of faults, as in a replay file.
     #[arg(long, value_name = "FILE", conflicts_with = "no_faults")]
     pub plan: Option<PathBuf>,
+    /// Take it for a violation when this mark is reached, or reached so often: what is the least that reaches it?
+    #[arg(long, value_name = "MARK[=TIMES]")]
+    pub forbid: Option<Forbidden>,
 }
 
 impl Scope {
@@ -79,6 +83,7 @@ impl Scope {
         Ok(RunOptions {
             seconds: self.seconds.unwrap_or(options.seconds),
             faults,
+            forbid: self.forbid.clone(),
             ..options
         })
     }

@@ -29,6 +29,7 @@ pub mod limits;
 pub mod log;
 pub mod meta;
 pub mod net;
+pub mod panics;
 pub mod replay;
 pub mod report;
 pub mod run;

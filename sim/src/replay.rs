@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
+    board::Forbidden,
     faults::{Fault, Planned, Target},
     limits,
     run::{Faults, Profile, RunOptions},
@@ -50,6 +51,9 @@ pub struct Replay {
     pub profile: Profile,
     /// Simulated seconds until everything heals.
     pub seconds: u64,
+    /// A mark that counts as a violation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbid: Option<Forbidden>,
     /// What the run found when the file was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub violation: Option<String>,
@@ -87,6 +91,7 @@ impl Replay {
             seed: options.seed.0,
             profile: options.profile,
             seconds: options.seconds,
+            forbid: options.forbid.clone(),
             violation,
             faults,
         }
@@ -126,6 +131,7 @@ impl Replay {
         RunOptions {
             seconds: self.seconds,
             faults: Faults::Planned(self.faults.clone(), file.to_owned()),
+            forbid: self.forbid.clone(),
             replay: Some(file.to_owned()),
             ..RunOptions::new(Seed(self.seed), self.profile)
         }
@@ -236,6 +242,7 @@ mod tests {
             seed: u64::MAX,
             profile: Profile::Quick,
             seconds: 12,
+            forbid: None,
             violation: Some("lost".to_owned()),
             faults: vec![
                 planned(4_100, Fault::PowerLoss(Target::Leader)),
@@ -254,6 +261,12 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let file = in_a_file("round", "");
+        let with_a_mark = Replay {
+            forbid: "kill=2".parse().ok(),
+            ..sample()
+        };
+        with_a_mark.write(&file).expect("written");
+        assert_eq!(Replay::read(&file).expect("read"), with_a_mark);
         sample().write(&file).expect("written");
         assert_eq!(Replay::read(&file).expect("read"), sample());
         let options = sample().options(&file);

@@ -6,7 +6,6 @@
 //! ```
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,11 +15,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    board::Board,
+    board::{Board, Forbidden},
     chaos::{Chaos, Stage},
     cluster, counting,
     faults::{self, Planned},
-    limits, replay,
+    limits, panics, replay,
     report::Report,
     seed::Seed,
     trace::Trace,
@@ -80,6 +79,8 @@ pub struct RunOptions {
     pub seconds: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// A mark that counts as a violation.
+    pub forbid: Option<Forbidden>,
     /// The replay file that all of this was read from.
     pub replay: Option<PathBuf>,
     /// Where to write the trace.
@@ -96,6 +97,7 @@ impl RunOptions {
             profile,
             seconds: profile.seconds(),
             faults: Faults::Drawn,
+            forbid: None,
             replay: None,
             trace: None,
             tell: false,
@@ -118,6 +120,9 @@ impl RunOptions {
             Faults::Planned(_, file) => {
                 arguments.extend(["--plan".to_owned(), file.display().to_string()]);
             }
+        }
+        if let Some(forbidden) = &self.forbid {
+            arguments.extend(["--forbid".to_owned(), forbidden.to_string()]);
         }
         arguments
     }
@@ -155,6 +160,9 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
     }
     let trace = Trace::open(options.trace.as_deref(), options.tell)?;
     let board = Board::new(cluster::REPLICAS, trace.clone());
+    if let Some(forbidden) = &options.forbid {
+        board.forbid(forbidden.clone());
+    }
     trace.tell(
         "run",
         format!(
@@ -170,8 +178,10 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
 /// Plays, and makes a report of it: violations, marks and the tail of the trace are filled in, a panic is a violation.
 pub fn judged(board: &Board, trace: &Trace, play: impl FnOnce(&mut Report)) -> io::Result<Report> {
     let mut report = Report::default();
+    panics::listen();
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(&mut report))) {
-        board.violation(format!("panic: {}", panic_text(panic.as_ref())));
+        let words = panics::first().unwrap_or_else(|| panics::text(panic.as_ref()));
+        board.violation(format!("panic: {words}"));
     }
     report.violations = board.violations();
     report.marks = owned(board.marks());
@@ -265,11 +275,4 @@ pub fn act(
     for violation in scene.judge() {
         stage.board.violation(violation);
     }
-}
-
-/// What a panic says.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
 }

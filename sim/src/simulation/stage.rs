@@ -1,7 +1,6 @@
 //! Puts a user's simulation on the stage and plays it.
 
 use std::{
-    any::Any,
     collections::{BTreeMap, VecDeque},
     io,
     panic::AssertUnwindSafe,
@@ -23,7 +22,7 @@ use super::{
 use crate::{
     board::Board,
     chaos::{Chaos, Stage},
-    faults,
+    faults, panics,
     report::Report,
     run::{self, Scene},
     seed::Seed,
@@ -171,10 +170,7 @@ async fn host(app: App, boots: Arc<AtomicU64>, ready: Arc<AtomicBool>, software:
     match ended {
         Ok(Ok(())) => app.trace("ended"),
         Ok(Err(error)) => app.violation(format!("failed: {error}")),
-        Err(panic) => app.violation(format!(
-            "panicked: {}",
-            run::panic_text(panic.as_ref() as &(dyn Any + Send))
-        )),
+        Err(panic) => app.violation(format!("panicked: {}", panics::text(panic.as_ref()))),
     }
     Ok(())
 }
