@@ -32,16 +32,19 @@ use crate::routes::Routes;
 use crate::rpc::Messaging;
 use crate::rpc::confirm::confirm_deliveries;
 use crate::server::{ClientRoute, PeerRoute, serve};
-use crate::state::kv::Kv;
 use crate::state::kv::memory::MemoryKv;
-use crate::state::kv::rocks::{RocksKv, RocksSettings};
-use crate::state::machine::{self, StateMachine};
+use crate::state::kv::rocks::{RocksKv, RocksMemory, RocksSettings};
+use crate::state::kv::{Kv, KvError};
+use crate::state::machine::StateMachine;
 use crate::timers;
+use crate::tuning::Tuning;
 
 /// Where the state lies.
 pub enum KvSource {
     /// RocksDB below the data folder.
     Rocks,
+    /// RocksDB on files in memory, which survive as long as the value; it compacts nothing by itself.
+    RocksInMemory(RocksMemory),
     /// In memory, with a durable image that survives as long as the value.
     Memory(MemoryKv),
 }
@@ -73,6 +76,8 @@ pub struct Seams {
     pub seed: u64,
     /// Where things run.
     pub spawn: Spawn,
+    /// How it looks after its state.
+    pub tuning: Tuning,
 }
 
 /// Why a broker did not start.
@@ -199,7 +204,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     let hints = Arc::new(Hints::new(Arc::clone(&lanes), Arc::clone(&seams.wall_clock)));
     let topics = hints.topics();
     let kv = open_kv(&config, &seams)?;
-    let (state, view) = StateMachine::open(kv, &config.broker_group, machine::Settings::default(), hints)
+    let (state, view) = StateMachine::open(kv, &config.broker_group, seams.tuning.state, hints)
         .map_err(|error| OpenBrokerError::State(error.to_string()))?;
 
     let (peers_stopping, peers_stop) = watch::channel(false);
@@ -259,7 +264,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         age_ms: config.retention_hours * 3_600_000,
         bytes: config.retention_bytes,
     };
-    tasks.spawn(retention::keep(Arc::clone(&leader), kept));
+    tasks.spawn(retention::keep(Arc::clone(&leader), kept, seams.tuning.retention_check));
     if let Some(listener) = metrics_listener {
         tasks.spawn(metrics::serve(listener, Arc::clone(&leader)));
     }
@@ -297,6 +302,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         broker,
         Driver {
             leader,
+            tuning: seams.tuning,
             reporter,
             stopping,
             peers_stopping,
@@ -307,19 +313,29 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
 }
 
 fn open_kv(config: &Config, seams: &Seams) -> Result<Arc<dyn Kv>, OpenBrokerError> {
+    let state = |error: KvError| OpenBrokerError::State(error.to_string());
+    let shared = |kv: RocksKv| Arc::new(kv) as Arc<dyn Kv>;
     match &seams.kv {
         KvSource::Memory(memory) => Ok(Arc::new(memory.clone())),
         KvSource::Rocks => {
-            let settings = RocksSettings {
-                memtable_bytes: config.memtable_bytes as usize,
-                block_cache_bytes: config.block_cache_bytes as usize,
-                ..RocksSettings::default()
-            };
-            let opened = RocksKv::open(&config.data_dir.join("state"), settings);
-            Ok(Arc::new(
-                opened.map_err(|error| OpenBrokerError::State(error.to_string()))?,
-            ))
+            let opened = RocksKv::open(&config.data_dir.join("state"), rocks_settings(config));
+            opened.map(shared).map_err(state)
         }
+        KvSource::RocksInMemory(memory) => {
+            let settings = RocksSettings {
+                compact: false,
+                ..rocks_settings(config)
+            };
+            RocksKv::open_in(memory, settings).map(shared).map_err(state)
+        }
+    }
+}
+
+fn rocks_settings(config: &Config) -> RocksSettings {
+    RocksSettings {
+        memtable_bytes: config.memtable_bytes as usize,
+        block_cache_bytes: config.block_cache_bytes as usize,
+        ..RocksSettings::default()
     }
 }
 

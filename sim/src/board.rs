@@ -24,8 +24,10 @@ pub struct Board {
 #[derive(Default)]
 struct Inner {
     replicas: Vec<Replica>,
-    /// Who led each term.
-    leaders: BTreeMap<u64, usize>,
+    /// Who led each term of each broker group.
+    leaders: BTreeMap<(usize, u64), usize>,
+    /// The first offset still kept of a queue, the furthest that any replica told.
+    queue_starts: BTreeMap<(String, i64), i64>,
     violations: Vec<String>,
     marks: BTreeMap<&'static str, u64>,
     forbidden: Option<Forbidden>,
@@ -65,17 +67,50 @@ impl FromStr for Forbidden {
 
 #[derive(Clone, Default)]
 struct Replica {
+    group: usize,
     up: bool,
     boots: u64,
     role: Role,
     applied: u64,
+    /// The first entry that its log still has, as far as it told.
+    kept_from: u64,
+    /// Why it may stop by itself: something was done to its disk since it started.
+    excuse: Option<&'static str>,
+    /// It goes on, also after a restart.
+    excuse_stands: bool,
+    /// Bytes on its disk were damaged, so it may refuse to start as well, until it is replaced.
+    damaged: bool,
+}
+
+impl Replica {
+    /// What is left when it is not running: what belongs to the machine.
+    fn asleep(&self) -> Replica {
+        Replica {
+            group: self.group,
+            boots: self.boots,
+            damaged: self.damaged,
+            kept_from: self.kept_from,
+            excuse: self.excuse.filter(|_| self.excuse_stands),
+            excuse_stands: self.excuse_stands,
+            ..Replica::default()
+        }
+    }
 }
 
 impl Board {
-    /// A board for `replicas` replicas, all down.
+    /// A board for `replicas` replicas of one broker group, all down.
     pub fn new(replicas: usize, trace: Trace) -> Board {
+        Board::of_groups(&vec![0; replicas], trace)
+    }
+
+    /// A board for replicas of these broker groups, all down.
+    pub fn of_groups(groups: &[usize], trace: Trace) -> Board {
+        let replica = |group: &usize| Replica {
+            group: *group,
+            ..Replica::default()
+        };
         let inner = Inner {
-            replicas: vec![Replica::default(); replicas],
+            replicas: groups.iter().map(replica).collect(),
             ..Inner::default()
         };
         Board {
@@ -91,11 +126,12 @@ impl Board {
     /// A replica starts; answers how often it started before. Replicas are counted from 0 here.
     pub fn boot(&self, replica: usize) -> u64 {
         let mut inner = self.inner();
-        let boots = inner.replicas[replica].boots;
+        let asleep = inner.replicas[replica].asleep();
+        let boots = asleep.boots;
         inner.replicas[replica] = Replica {
             up: true,
             boots: boots + 1,
-            ..Replica::default()
+            ..asleep
         };
         boots
     }
@@ -103,11 +139,91 @@ impl Board {
     /// A replica was killed.
     pub fn down(&self, replica: usize) {
         let mut inner = self.inner();
-        let boots = inner.replicas[replica].boots;
-        inner.replicas[replica] = Replica {
-            boots,
-            ..Replica::default()
-        };
+        inner.replicas[replica] = inner.replicas[replica].asleep();
+    }
+
+    /// The replica's folder is gone: what comes on its machine next is another replica.
+    pub fn wiped(&self, replica: usize) {
+        let mut inner = self.inner();
+        let replica = &mut inner.replicas[replica];
+        (replica.damaged, replica.kept_from) = (false, 0);
+    }
+
+    /// Something is done to the replica's disk for which it may stop by itself, until [`Board::excuse_ends`].
+    pub fn excuse(&self, replica: usize, why: &'static str) {
+        let mut inner = self.inner();
+        let replica = &mut inner.replicas[replica];
+        (replica.excuse, replica.excuse_stands) = (Some(why), true);
+    }
+
+    /// It is over; a replica that stopped for it meanwhile is still excused, until it is started again.
+    pub fn excuse_ends(&self, replica: usize) {
+        self.inner().replicas[replica].excuse_stands = false;
+    }
+
+    /// For which fault of its disk the replica may have stopped by itself.
+    pub fn excused(&self, replica: usize) -> Option<&'static str> {
+        self.inner().replicas[replica].excuse
+    }
+
+    /// Bytes on the replica's disk are damaged.
+    pub fn damage(&self, replica: usize) {
+        self.inner().replicas[replica].damaged = true;
+    }
+
+    /// Whether they are.
+    pub fn is_damaged(&self, replica: usize) -> bool {
+        self.inner().replicas[replica].damaged
+    }
+
+    /// The replica's log or core stopped for good. That is right only after its disk failed.
+    pub fn poisoned(&self, replica: usize, reason: &str) {
+        let name = replica_name(replica);
+        if self.excused(replica).is_some() || self.is_damaged(replica) {
+            self.mark("poisoned");
+            self.trace.event(&name, format!("stopped: {reason}"));
+        } else {
+            self.violation(format!("{name} stopped: {reason}"));
+        }
+    }
+
+    /// The oldest entry in the replica's log.
+    pub fn keeps_from(&self, replica: usize, index: u64) {
+        let mut inner = self.inner();
+        inner.replicas[replica].kept_from = inner.replicas[replica].kept_from.max(index);
+    }
+
+    /// The oldest entry that any replica of the broker group has surely forgotten.
+    pub fn kept_from(&self, group: usize) -> u64 {
+        let inner = self.inner();
+        let of_group = inner.replicas.iter().filter(|replica| replica.group == group);
+        of_group.map(|replica| replica.kept_from).max().unwrap_or(0)
+    }
+
+    /// Messages of the queue below `offset` are forgotten.
+    pub fn queue_starts(&self, topic: &str, queue: i64, offset: i64) {
+        if offset == 0 {
+            return;
+        }
+        let mut inner = self.inner();
+        let start = inner.queue_starts.entry((topic.to_owned(), queue)).or_default();
+        *start = offset.max(*start);
+    }
+
+    /// The first offset of a queue that may not have been forgotten.
+    pub fn queue_start(&self, topic: &str, queue: i64) -> i64 {
+        let inner = self.inner();
+        inner.queue_starts.get(&(topic.to_owned(), queue)).copied().unwrap_or(0)
+    }
+
+    /// How far the replica has applied since it started.
+    pub fn applied_index(&self, replica: usize) -> u64 {
+        self.inner().replicas[replica].applied
+    }
+
+    /// Whether it is running.
+    pub fn is_up(&self, replica: usize) -> bool {
+        self.inner().replicas[replica].up
     }
 
     /// The role of a replica changed.
@@ -126,8 +242,9 @@ impl Board {
                 ));
             }
             inner.replicas[replica].role = role;
+            let group = inner.replicas[replica].group;
             if role.state == State::Leader {
-                let first = *inner.leaders.entry(term).or_insert(replica);
+                let first = *inner.leaders.entry((group, term)).or_insert(replica);
                 if first != replica {
                     violation = Some(format!(
                         "two leaders in term {term}: {} and {name}",
@@ -168,10 +285,12 @@ impl Board {
         }
     }
 
-    /// The replica that leads the highest term at the moment and is up.
-    pub fn leader(&self) -> Option<usize> {
+    /// The replica that leads the highest term of a broker group at the moment and is up.
+    pub fn leader(&self, group: usize) -> Option<usize> {
         let inner = self.inner();
-        let leading = |replica: &&(usize, &Replica)| replica.1.up && replica.1.role.state == State::Leader;
+        let leading = |(_, replica): &&(usize, &Replica)| {
+            replica.group == group && replica.up && replica.role.state == State::Leader
+        };
         let replicas: Vec<(usize, &Replica)> = inner.replicas.iter().enumerate().collect();
         replicas
             .iter()

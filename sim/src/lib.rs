@@ -19,11 +19,14 @@ compile_error!(
 pub mod board;
 pub mod chaos;
 pub mod children;
+pub mod clock;
 pub mod cluster;
 pub mod commit;
 pub mod counting;
 pub mod faults;
+pub mod fleet;
 pub mod history;
+pub mod layout;
 pub mod ledger;
 pub mod limits;
 pub mod log;

@@ -29,6 +29,7 @@ use thiserror::Error;
 use crate::{
     board::Forbidden,
     faults::{Fault, Planned, Target},
+    layout::Layout,
     limits,
     run::{Faults, Profile, RunOptions},
     seed::Seed,
@@ -148,36 +149,54 @@ pub fn read_plan(file: &Path) -> Result<Vec<Planned>, Error> {
     Ok(plan)
 }
 
-/// Refuses a plan with a fault against a replica that a cluster of `replicas` does not have.
-pub fn fit(plan: &[Planned], replicas: usize, file: &Path) -> Result<(), Error> {
-    match plan.iter().position(|planned| !fits(planned.fault, replicas)) {
+/// Refuses a plan with a fault against something that the layout does not have.
+pub fn fit(plan: &[Planned], layout: &Layout, file: &Path) -> Result<(), Error> {
+    match plan.iter().position(|planned| !fits(planned.fault, layout)) {
         Some(nth) => Err(Error::Wrong {
             file: file.to_owned(),
-            what: format!(
-                "fault {}: {}: there are {replicas} replicas, from 0",
-                nth + 1,
-                plan[nth]
-            ),
+            what: format!("fault {}: {}: not in this cluster: {layout:?}", nth + 1, plan[nth]),
         }),
         None => Ok(()),
     }
 }
 
-/// Whether all replicas that a fault names are among `replicas`.
-pub fn fits(fault: Fault, replicas: usize) -> bool {
+/// Whether all machines, broker groups and name servers that a fault names are in the layout.
+pub fn fits(fault: Fault, layout: &Layout) -> bool {
+    let (machines, groups) = (layout.machines().len(), layout.broker_groups.len());
     let target_fits = |target| match target {
         Target::Leader => true,
-        Target::Replica(replica) => replica < replicas,
+        Target::LeaderOf(group) => group < groups,
+        Target::Replica(machine) => machine < machines,
     };
     match fault {
-        Fault::Blackout => true,
+        Fault::Blackout | Fault::AllDown(_) | Fault::NoSpaceAnywhere | Fault::Topic(_) => true,
+        // A profile without name servers draws the fault all the same.
+        Fault::NameServerCut(which) => which < layout.name_servers.max(1),
+        Fault::Split(a, b) | Fault::Hold(a, b) => a < machines && b < machines,
+        Fault::Transfer(machine) => machine < machines,
+        Fault::RollingRestart(group) | Fault::Grow(group) | Fault::Shrink(group) => group < groups,
         Fault::Kill(target)
         | Fault::PowerLoss(target)
+        | Fault::CrashLoop(target)
+        | Fault::Outage(target)
+        | Fault::Pause(target)
+        | Fault::Wipe(target)
         | Fault::Isolate(target)
         | Fault::CutOff(target)
         | Fault::Mute(target)
-        | Fault::Deafen(target) => target_fits(target),
-        Fault::Split(a, b) | Fault::Hold(a, b) => a < replicas && b < replicas && a != b,
+        | Fault::Deafen(target)
+        | Fault::Bridge(target)
+        | Fault::Minority(target)
+        | Fault::Slow(target, _)
+        | Fault::Reset(target)
+        | Fault::ClientsCut(target)
+        | Fault::FailWrite(target)
+        | Fault::FailSync(target)
+        | Fault::NoSpace(target)
+        | Fault::SlowSync(target, _)
+        | Fault::Flip(target, ..)
+        | Fault::Clock(target, ..)
+        | Fault::Swap(target) => target_fits(target),
     }
 }
 
@@ -302,8 +321,15 @@ mod tests {
     #[test]
     fn a_plan_against_absent_replicas_is_refused() {
         let file = Path::new("plan.json");
-        assert!(fit(&sample().faults, 3, file).is_ok());
-        let error = fit(&sample().faults, 2, file).expect_err("two replicas").to_string();
+        let layout = |replicas| Layout {
+            broker_groups: vec![replicas],
+            spares: 0,
+            name_servers: 1,
+        };
+        assert!(fit(&sample().faults, &layout(3), file).is_ok());
+        let error = fit(&sample().faults, &layout(2), file)
+            .expect_err("two replicas")
+            .to_string();
         assert!(error.contains("fault 3"), "{error}");
     }
 }

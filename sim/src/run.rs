@@ -19,6 +19,7 @@ use crate::{
     chaos::{Chaos, Stage},
     cluster, counting,
     faults::{self, Planned},
+    layout::Layout,
     limits, panics, replay,
     report::Report,
     seed::Seed,
@@ -35,6 +36,14 @@ pub enum Profile {
     Quick,
     /// The whole broker, 60 simulated seconds.
     Default,
+    /// As `default`, mostly faults of disks.
+    Disk,
+    /// As `default`, mostly faults of the network.
+    Network,
+    /// As `default`, mostly replicas that come and go.
+    Membership,
+    /// As `default`, mostly losses of power.
+    Power,
 }
 
 impl Profile {
@@ -43,7 +52,7 @@ impl Profile {
         match self {
             Profile::Log => 30,
             Profile::Quick => 20,
-            Profile::Default => 60,
+            Profile::Default | Profile::Disk | Profile::Network | Profile::Membership | Profile::Power => 60,
         }
     }
 
@@ -53,6 +62,10 @@ impl Profile {
             Profile::Log => "log",
             Profile::Quick => "quick",
             Profile::Default => "default",
+            Profile::Disk => "disk",
+            Profile::Network => "network",
+            Profile::Membership => "membership",
+            Profile::Power => "power",
         }
     }
 }
@@ -155,11 +168,12 @@ const LOOK_EVERY_MS: u128 = 100;
 
 /// Runs one seed to its end. One process should run one seed (docs/simulation.md tells why).
 pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
+    let layout = Layout::draw(options.seed, options.profile);
     if let Faults::Planned(plan, file) = &options.faults {
-        replay::fit(plan, cluster::REPLICAS, file)?;
+        replay::fit(plan, &layout, file)?;
     }
     let trace = Trace::open(options.trace.as_deref(), options.tell)?;
-    let board = Board::new(cluster::REPLICAS, trace.clone());
+    let board = Board::of_groups(&layout.machines(), trace.clone());
     if let Some(forbidden) = &options.forbid {
         board.forbid(forbidden.clone());
     }
@@ -172,7 +186,10 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
             options.seconds
         ),
     );
-    judged(&board, &trace, |report| play(options, &board, &trace, report)).map_err(Into::into)
+    judged(&board, &trace, |report| {
+        play(options, &layout, (&board, &trace), report)
+    })
+    .map_err(Into::into)
 }
 
 /// Plays, and makes a report of it: violations, marks and the tail of the trace are filled in, a panic is a violation.
@@ -200,15 +217,15 @@ pub fn owned(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<
     counts.map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
-fn play(options: &RunOptions, board: &Board, trace: &Trace, report: &mut Report) {
+fn play(options: &RunOptions, layout: &Layout, (board, trace): (&Board, &Trace), report: &mut Report) {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, board, trace),
-        Profile::Quick | Profile::Default => cluster::scene(options.seed, board, trace),
+        _ => cluster::scene(options.seed, layout, board, trace),
     };
     let until_ms = options.seconds * 1_000;
     report.plan = match &options.faults {
         Faults::None => Vec::new(),
-        Faults::Drawn => faults::plan(options.seed, stage.on_crash.len(), WARM_UP_MS, until_ms),
+        Faults::Drawn => faults::plan(options.seed, options.profile, layout, WARM_UP_MS, until_ms),
         Faults::Planned(plan, _) => plan.clone(),
     };
     let mut chaos = Chaos::new(report.plan.clone());
