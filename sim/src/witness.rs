@@ -121,6 +121,11 @@ impl Witness {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The history into which it writes.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// The broker groups on the stage.
     pub fn broker_groups(&self) -> Vec<String> {
         self.inner().groups.clone()

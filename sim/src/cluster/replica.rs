@@ -40,8 +40,8 @@ pub struct Machine {
     pub drawn: Drawn,
     /// Where its role is shown.
     pub board: Board,
-    /// Who looks at it, if anybody does.
-    pub witness: Option<Witness>,
+    /// Who looks at it.
+    pub witness: Witness,
 }
 
 /// The host's software. It never ends by itself: turmoil would leave its sockets open.
@@ -69,10 +69,8 @@ async fn serve(plan: &Machine, seat: Seat, seed: Seed) -> Stop {
         plan.machine,
         broker.handle().clone(),
     ));
-    if let Some(witness) = plan.witness.clone() {
-        let group = plan.broker_group.clone();
-        tokio::spawn(witness::watch(witness, plan.machine, group, broker.clone()));
-    }
+    let (witness, group) = (plan.witness.clone(), plan.broker_group.clone());
+    tokio::spawn(witness::watch(witness, plan.machine, group, broker.clone()));
     tokio::spawn(watch_queues(plan.board.clone(), broker));
     match driver.run(asked_to_stop(plan.fleet.clone(), plan.machine)).await {
         Ok(()) => Stop::Asked,
