@@ -33,16 +33,19 @@ use crate::routes::Routes;
 use crate::rpc::Messaging;
 use crate::rpc::confirm::confirm_deliveries;
 use crate::server::{ClientRoute, PeerRoute, serve};
-use crate::state::kv::Kv;
 use crate::state::kv::memory::MemoryKv;
-use crate::state::kv::rocks::{RocksKv, RocksSettings};
+use crate::state::kv::rocks::{RocksKv, RocksMemory, RocksSettings};
+use crate::state::kv::{Kv, KvError};
 use crate::state::machine::{self, StateMachine};
 use crate::timers;
+use crate::tuning::Tuning;
 
 /// Where the state lies.
 pub enum KvSource {
     /// RocksDB below the data folder.
     Rocks,
+    /// RocksDB on files in memory, which survive as long as the value; it compacts nothing by itself.
+    RocksInMemory(RocksMemory),
     /// In memory, with a durable image that survives as long as the value.
     Memory(MemoryKv),
 }
@@ -76,6 +79,8 @@ pub struct Seams {
     pub spawn: Spawn,
     /// A bug on purpose; none outside of tests.
     pub planted: Planted,
+    /// How it looks after its state.
+    pub tuning: Tuning,
 }
 
 /// Why a broker did not start.
@@ -204,7 +209,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     let kv = open_kv(&config, &seams)?;
     let settings = machine::Settings {
         planted: seams.planted,
-        ..machine::Settings::default()
+        ..seams.tuning.state
     };
     let (state, view) = StateMachine::open(kv, &config.broker_group, settings, hints)
         .map_err(|error| OpenBrokerError::State(error.to_string()))?;
@@ -267,7 +272,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         age_ms: config.retention_hours * 3_600_000,
         bytes: config.retention_bytes,
     };
-    tasks.spawn(retention::keep(Arc::clone(&leader), kept));
+    tasks.spawn(retention::keep(Arc::clone(&leader), kept, seams.tuning.retention_check));
     if let Some(listener) = metrics_listener {
         tasks.spawn(metrics::serve(listener, Arc::clone(&leader)));
     }
@@ -305,6 +310,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         broker,
         Driver {
             leader,
+            tuning: seams.tuning,
             reporter,
             stopping,
             peers_stopping,
@@ -315,19 +321,29 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
 }
 
 fn open_kv(config: &Config, seams: &Seams) -> Result<Arc<dyn Kv>, OpenBrokerError> {
+    let state = |error: KvError| OpenBrokerError::State(error.to_string());
+    let shared = |kv: RocksKv| Arc::new(kv) as Arc<dyn Kv>;
     match &seams.kv {
         KvSource::Memory(memory) => Ok(Arc::new(memory.clone())),
         KvSource::Rocks => {
-            let settings = RocksSettings {
-                memtable_bytes: config.memtable_bytes as usize,
-                block_cache_bytes: config.block_cache_bytes as usize,
-                ..RocksSettings::default()
-            };
-            let opened = RocksKv::open(&config.data_dir.join("state"), settings);
-            Ok(Arc::new(
-                opened.map_err(|error| OpenBrokerError::State(error.to_string()))?,
-            ))
+            let opened = RocksKv::open(&config.data_dir.join("state"), rocks_settings(config));
+            opened.map(shared).map_err(state)
         }
+        KvSource::RocksInMemory(memory) => {
+            let settings = RocksSettings {
+                compact: false,
+                ..rocks_settings(config)
+            };
+            RocksKv::open_in(memory, settings).map(shared).map_err(state)
+        }
+    }
+}
+
+fn rocks_settings(config: &Config) -> RocksSettings {
+    RocksSettings {
+        memtable_bytes: config.memtable_bytes as usize,
+        block_cache_bytes: config.block_cache_bytes as usize,
+        ..RocksSettings::default()
     }
 }
 

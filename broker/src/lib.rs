@@ -32,9 +32,11 @@ mod rpc;
 mod server;
 pub mod state;
 mod timers;
+mod tuning;
 mod validate;
 
 pub use broker::{Addresses, Broker, KvSource, OpenBrokerError, Seams, Spawn, open};
 pub use driver::{BrokerError, Driver};
 pub use planted::Planted;
 pub use state::kv;
+pub use tuning::Tuning;

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::driver::BrokerError;
 use crate::limits;
 use crate::planted::Planted;
+use crate::tuning::Tuning;
 
 /// Why a broker process ended.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,7 @@ fn run_until(config: Config, disk: Arc<dyn Disk>, shutdown: BoxFuture<'_, ()>) -
     let rpc = runtime(&format!("rpc {name}"), threads)?;
     let raft_handle = raft.handle().clone();
     let seams = Seams {
+        tuning: Tuning::default(),
         net: Arc::new(TcpNet),
         disk,
         kv: KvSource::Rocks,

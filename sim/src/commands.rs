@@ -12,6 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use ledgermq_sim::{
+    board::Forbidden,
     plant::{Bug, Plant},
     replay::{read_plan, seconds},
     run::{Faults, Profile, RunOptions},
@@ -77,6 +78,9 @@ pub struct Scope {
     /// Plant a known bug; see `planted`.
     #[arg(long, hide = true, value_name = "BUG")]
     pub plant: Option<Bug>,
+    /// Take it for a violation when this mark is reached, or reached so often: what is the least that reaches it?
+    #[arg(long, value_name = "MARK[=TIMES]")]
+    pub forbid: Option<Forbidden>,
 }
 
 impl Scope {
@@ -92,6 +96,7 @@ impl Scope {
             seconds: self.seconds.unwrap_or(options.seconds),
             faults,
             plant: Plant(self.plant),
+            forbid: self.forbid.clone(),
             ..options
         })
     }

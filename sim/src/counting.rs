@@ -31,7 +31,8 @@ use self::{
 use crate::{
     board::{Board, replica_name},
     chaos::{Chaos, Stage},
-    cluster::REPLICAS,
+    clock::MachineClock,
+    fleet::Fleet,
     limits,
     net::SimNet,
     plant::Plant,
@@ -41,6 +42,8 @@ use crate::{
     world,
 };
 
+/// Replicas of the broker group.
+const REPLICAS: usize = 3;
 const PEER_PORT: u16 = 9090;
 const PROPOSERS: u64 = 3;
 /// Acknowledgements after the healing that count as progress.
@@ -53,6 +56,7 @@ struct Plan {
     plant: Plant,
     replica: usize,
     disk: FaultyDisk,
+    clock: MachineClock,
     flushed: Flushed,
     flush_every: u64,
     keep_entries: u64,
@@ -84,16 +88,20 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
         "options",
         format!("flush_every={flush_every} keep_entries={keep_entries} segment_bytes={segment_bytes} value_bytes_max={value_bytes_max}"),
     );
+    let fleet = Fleet::new(seed, &[0; REPLICAS], &[REPLICAS], false);
     let mut hosts = Vec::new();
     let mut on_crash: Vec<crate::chaos::OnCrash> = Vec::new();
     for replica in 0..REPLICAS {
-        let disk = world::disk(seed, replica);
+        let Some(seat) = fleet.seat(replica) else {
+            continue;
+        };
         let flushed = Flushed::default();
         let plan = Plan {
             seed,
             plant,
             replica,
-            disk: disk.clone(),
+            disk: seat.disk,
+            clock: fleet.clock(replica),
             flushed,
             flush_every,
             keep_entries,
@@ -104,21 +112,21 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
             book: book.clone(),
             quiet: quiet.clone(),
         };
+        let fleet = fleet.clone();
         let name = replica_name(replica);
         sim.host(name.as_str(), move || replica_host(plan.clone()));
         hosts.push(name);
         on_crash.push(Box::new(move |power| {
-            if power {
-                disk.crash();
-            } else {
-                disk.kill();
-            }
+            fleet.crash(replica, power);
         }));
     }
     let stage = Stage {
         sim,
         hosts,
         on_crash,
+        name_servers: 0,
+        latency: world::latency(seed),
+        fleet,
         board: board.clone(),
         trace: trace.clone(),
     };
@@ -192,10 +200,11 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         timings: Timings::default(),
         planted: plan.plant.log(),
     };
+    let clock = plan.clock.clone();
     let seams = Seams {
         disk: Arc::new(plan.disk.clone()),
         connect: Arc::new(PeerConnect),
-        wall_clock: Arc::new(world::unix_ms),
+        wall_clock: Arc::new(move || clock.unix_ms()),
         seed: boot_seed.derive("own"),
     };
     let (handle, driver) = open(options, seams, machine).await?;

@@ -54,7 +54,7 @@ pub const JOBS_MAX: u64 = 256;
 pub const REPLICAS_MAX: usize = 7;
 
 /// Broker groups in a user's simulation.
-pub const BROKER_GROUPS_MAX: usize = 1;
+pub const BROKER_GROUPS_MAX: usize = 4;
 
 /// Name servers in a user's simulation.
 pub const NAME_SERVERS_MAX: usize = 5;

@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
+    board::Forbidden,
     faults::{Fault, Planned, Target},
+    layout::Layout,
     limits,
     run::{Faults, Profile, RunOptions},
     seed::Seed,
@@ -50,6 +52,9 @@ pub struct Replay {
     pub profile: Profile,
     /// Simulated seconds until everything heals.
     pub seconds: u64,
+    /// A mark that counts as a violation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbid: Option<Forbidden>,
     /// What the run found when the file was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub violation: Option<String>,
@@ -87,6 +92,7 @@ impl Replay {
             seed: options.seed.0,
             profile: options.profile,
             seconds: options.seconds,
+            forbid: options.forbid.clone(),
             violation,
             faults,
         }
@@ -126,6 +132,7 @@ impl Replay {
         RunOptions {
             seconds: self.seconds,
             faults: Faults::Planned(self.faults.clone(), file.to_owned()),
+            forbid: self.forbid.clone(),
             replay: Some(file.to_owned()),
             ..RunOptions::new(Seed(self.seed), self.profile)
         }
@@ -142,36 +149,54 @@ pub fn read_plan(file: &Path) -> Result<Vec<Planned>, Error> {
     Ok(plan)
 }
 
-/// Refuses a plan with a fault against a replica that a cluster of `replicas` does not have.
-pub fn fit(plan: &[Planned], replicas: usize, file: &Path) -> Result<(), Error> {
-    match plan.iter().position(|planned| !fits(planned.fault, replicas)) {
+/// Refuses a plan with a fault against something that the layout does not have.
+pub fn fit(plan: &[Planned], layout: &Layout, file: &Path) -> Result<(), Error> {
+    match plan.iter().position(|planned| !fits(planned.fault, layout)) {
         Some(nth) => Err(Error::Wrong {
             file: file.to_owned(),
-            what: format!(
-                "fault {}: {}: there are {replicas} replicas, from 0",
-                nth + 1,
-                plan[nth]
-            ),
+            what: format!("fault {}: {}: not in this cluster: {layout:?}", nth + 1, plan[nth]),
         }),
         None => Ok(()),
     }
 }
 
-/// Whether all replicas that a fault names are among `replicas`.
-pub fn fits(fault: Fault, replicas: usize) -> bool {
+/// Whether all machines, broker groups and name servers that a fault names are in the layout.
+pub fn fits(fault: Fault, layout: &Layout) -> bool {
+    let (machines, groups) = (layout.machines().len(), layout.broker_groups.len());
     let target_fits = |target| match target {
         Target::Leader => true,
-        Target::Replica(replica) => replica < replicas,
+        Target::LeaderOf(group) => group < groups,
+        Target::Replica(machine) => machine < machines,
     };
     match fault {
-        Fault::Blackout => true,
+        Fault::Blackout | Fault::AllDown(_) | Fault::NoSpaceAnywhere | Fault::Topic(_) => true,
+        // A profile without name servers draws the fault all the same.
+        Fault::NameServerCut(which) => which < layout.name_servers.max(1),
+        Fault::Split(a, b) | Fault::Hold(a, b) => a < machines && b < machines,
+        Fault::Transfer(machine) => machine < machines,
+        Fault::RollingRestart(group) | Fault::Grow(group) | Fault::Shrink(group) => group < groups,
         Fault::Kill(target)
         | Fault::PowerLoss(target)
+        | Fault::CrashLoop(target)
+        | Fault::Outage(target)
+        | Fault::Pause(target)
+        | Fault::Wipe(target)
         | Fault::Isolate(target)
         | Fault::CutOff(target)
         | Fault::Mute(target)
-        | Fault::Deafen(target) => target_fits(target),
-        Fault::Split(a, b) | Fault::Hold(a, b) => a < replicas && b < replicas && a != b,
+        | Fault::Deafen(target)
+        | Fault::Bridge(target)
+        | Fault::Minority(target)
+        | Fault::Slow(target, _)
+        | Fault::Reset(target)
+        | Fault::ClientsCut(target)
+        | Fault::FailWrite(target)
+        | Fault::FailSync(target)
+        | Fault::NoSpace(target)
+        | Fault::SlowSync(target, _)
+        | Fault::Flip(target, ..)
+        | Fault::Clock(target, ..)
+        | Fault::Swap(target) => target_fits(target),
     }
 }
 
@@ -236,6 +261,7 @@ mod tests {
             seed: u64::MAX,
             profile: Profile::Quick,
             seconds: 12,
+            forbid: None,
             violation: Some("lost".to_owned()),
             faults: vec![
                 planned(4_100, Fault::PowerLoss(Target::Leader)),
@@ -254,6 +280,12 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let file = in_a_file("round", "");
+        let with_a_mark = Replay {
+            forbid: "kill=2".parse().ok(),
+            ..sample()
+        };
+        with_a_mark.write(&file).expect("written");
+        assert_eq!(Replay::read(&file).expect("read"), with_a_mark);
         sample().write(&file).expect("written");
         assert_eq!(Replay::read(&file).expect("read"), sample());
         let options = sample().options(&file);
@@ -289,8 +321,15 @@ mod tests {
     #[test]
     fn a_plan_against_absent_replicas_is_refused() {
         let file = Path::new("plan.json");
-        assert!(fit(&sample().faults, 3, file).is_ok());
-        let error = fit(&sample().faults, 2, file).expect_err("two replicas").to_string();
+        let layout = |replicas| Layout {
+            broker_groups: vec![replicas],
+            spares: 0,
+            name_servers: 1,
+        };
+        assert!(fit(&sample().faults, &layout(3), file).is_ok());
+        let error = fit(&sample().faults, &layout(2), file)
+            .expect_err("two replicas")
+            .to_string();
         assert!(error.contains("fault 3"), "{error}");
     }
 }

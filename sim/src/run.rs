@@ -6,7 +6,6 @@
 //! ```
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,11 +15,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    board::Board,
+    board::{Board, Forbidden},
     chaos::{Chaos, Stage},
     cluster, counting,
     faults::{self, Planned},
-    limits, marks,
+    layout::Layout,
+    limits, marks, panics,
     plant::Plant,
     replay,
     report::Report,
@@ -38,6 +38,14 @@ pub enum Profile {
     Quick,
     /// The whole broker, 60 simulated seconds.
     Default,
+    /// As `default`, mostly faults of disks.
+    Disk,
+    /// As `default`, mostly faults of the network.
+    Network,
+    /// As `default`, mostly replicas that come and go.
+    Membership,
+    /// As `default`, mostly losses of power.
+    Power,
 }
 
 impl Profile {
@@ -46,7 +54,7 @@ impl Profile {
         match self {
             Profile::Log => 30,
             Profile::Quick => 20,
-            Profile::Default => 60,
+            Profile::Default | Profile::Disk | Profile::Network | Profile::Membership | Profile::Power => 60,
         }
     }
 
@@ -56,6 +64,10 @@ impl Profile {
             Profile::Log => "log",
             Profile::Quick => "quick",
             Profile::Default => "default",
+            Profile::Disk => "disk",
+            Profile::Network => "network",
+            Profile::Membership => "membership",
+            Profile::Power => "power",
         }
     }
 }
@@ -82,6 +94,8 @@ pub struct RunOptions {
     pub seconds: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// A mark that counts as a violation.
+    pub forbid: Option<Forbidden>,
     /// The replay file that all of this was read from.
     pub replay: Option<PathBuf>,
     /// Where to write the trace.
@@ -102,6 +116,7 @@ impl RunOptions {
             profile,
             seconds: profile.seconds(),
             faults: Faults::Drawn,
+            forbid: None,
             replay: None,
             trace: None,
             history: None,
@@ -129,6 +144,9 @@ impl RunOptions {
         }
         if let Plant(Some(bug)) = self.plant {
             arguments.extend(["--plant".to_owned(), bug.to_string()]);
+        }
+        if let Some(forbidden) = &self.forbid {
+            arguments.extend(["--forbid".to_owned(), forbidden.to_string()]);
         }
         arguments
     }
@@ -165,11 +183,15 @@ const LOOK_EVERY_MS: u128 = 100;
 
 /// Runs one seed to its end. One process should run one seed (docs/simulation.md tells why).
 pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
+    let layout = Layout::draw(options.seed, options.profile);
     if let Faults::Planned(plan, file) = &options.faults {
-        replay::fit(plan, cluster::REPLICAS, file)?;
+        replay::fit(plan, &layout, file)?;
     }
     let trace = Trace::open(options.trace.as_deref(), options.tell)?;
-    let board = Board::new(cluster::REPLICAS, trace.clone());
+    let board = Board::of_groups(&layout.machines(), trace.clone());
+    if let Some(forbidden) = &options.forbid {
+        board.forbid(forbidden.clone());
+    }
     trace.tell(
         "run",
         format!(
@@ -180,7 +202,9 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
         ),
     );
     let mut history = None;
-    let report = judged(&board, &trace, |report| history = play(options, &board, &trace, report))?;
+    let report = judged(&board, &trace, |report| {
+        history = play(options, &layout, (&board, &trace), report);
+    })?;
     if let (Some(file), Some(lines)) = (&options.history, history) {
         std::fs::write(file, lines)?;
     }
@@ -190,8 +214,10 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
 /// Plays, and makes a report of it: violations, marks and the tail of the trace are filled in, a panic is a violation.
 pub fn judged(board: &Board, trace: &Trace, play: impl FnOnce(&mut Report)) -> io::Result<Report> {
     let mut report = Report::default();
+    panics::listen();
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| marks::counted(board, || play(&mut report)))) {
-        board.violation(format!("panic: {}", panic_text(panic.as_ref())));
+        let words = panics::first().unwrap_or_else(|| panics::text(panic.as_ref()));
+        board.violation(format!("panic: {words}"));
     }
     report.violations = board.violations();
     report.marks = owned(board.marks());
@@ -211,15 +237,20 @@ pub fn owned(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<
 }
 
 /// Answers the history of the clients, if it is wanted.
-fn play(options: &RunOptions, board: &Board, trace: &Trace, report: &mut Report) -> Option<String> {
+fn play(
+    options: &RunOptions,
+    layout: &Layout,
+    (board, trace): (&Board, &Trace),
+    report: &mut Report,
+) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, options.plant, board, trace),
-        Profile::Quick | Profile::Default => cluster::scene(options.seed, options.plant, board, trace),
+        _ => cluster::scene(options.seed, options.plant, layout, board, trace),
     };
     let until_ms = options.seconds * 1_000;
     report.plan = match &options.faults {
         Faults::None => Vec::new(),
-        Faults::Drawn => faults::plan(options.seed, stage.on_crash.len(), WARM_UP_MS, until_ms),
+        Faults::Drawn => faults::plan(options.seed, options.profile, layout, WARM_UP_MS, until_ms),
         Faults::Planned(plan, _) => plan.clone(),
     };
     let mut chaos = Chaos::new(report.plan.clone());
@@ -287,11 +318,4 @@ pub fn act(
     for violation in scene.judge() {
         stage.board.violation(violation);
     }
-}
-
-/// What a panic says.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
 }

@@ -55,7 +55,7 @@ pub use self::{
     store::{Full, Store, Transaction},
     view::View,
 };
-use crate::{limits, report::Report, seed::Seed};
+use crate::{layout::Layout, limits, report::Report, seed::Seed};
 
 /// How an application ends: well, or with any error.
 pub type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -263,6 +263,15 @@ impl Simulation {
         Ok(stage::play(self)?)
     }
 
+    /// A machine without a replica stands beside each broker group: a lost one is replaced there.
+    fn layout(&self) -> Layout {
+        Layout {
+            broker_groups: self.broker_groups.iter().map(|(_, replicas)| *replicas).collect(),
+            spares: 1,
+            name_servers: self.name_servers,
+        }
+    }
+
     fn wrong(&self) -> Option<Error> {
         let count_wrong = |what: &str, count: usize, max: usize| {
             let wrong = format!("1 to {max} {what}, not {count}");
@@ -295,7 +304,7 @@ impl Simulation {
         };
         let ours = |name: &str| {
             let first = name.split('-').next().unwrap_or_default();
-            ["replica", "namesrv", "operator"].contains(&first)
+            ["replica", "namesrv", "operator", servers::SETUP].contains(&first)
         };
         let mut seen = BTreeSet::new();
         for (name, _) in &self.apps {
@@ -321,12 +330,9 @@ impl Simulation {
 
     fn wrong_breaks(&self) -> Option<String> {
         // A fault against a replica that is not there would hit nobody.
-        let replicas: usize = self.broker_groups.iter().map(|(_, replicas)| replicas).sum();
-        let absent = self
-            .breaks
-            .cluster
-            .iter()
-            .find(|planned| !crate::replay::fits(planned.fault, replicas));
+        let layout = self.layout();
+        let faults = &mut self.breaks.cluster.iter();
+        let absent = faults.find(|planned| !crate::replay::fits(planned.fault, &layout));
         if let Some(planned) = absent {
             return Some(format!("{planned}: there is no such replica"));
         }

@@ -16,12 +16,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ledgermq_broker::kv::memory::MemoryKv;
-use ledgermq_raft_store::disk::FaultyDisk;
-
 pub use self::{disks::DiskLook, watch::watch};
 use crate::{
-    board::Board,
+    board::{Board, replica_name},
     checkers::{
         committed_entries::CommittedEntries,
         digests::Digests,
@@ -31,6 +28,7 @@ use crate::{
         routes::{self, Told},
         votes::Votes,
     },
+    fleet::Fleet,
     history::{History, What},
     limits,
 };
@@ -73,12 +71,16 @@ pub struct Snapshot {
 pub struct Witness {
     board: Board,
     history: History,
+    fleet: Fleet,
     inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Default)]
 struct Inner {
-    nodes: BTreeMap<String, Node>,
+    /// Names of the broker groups, in the order of the fleet.
+    groups: Vec<String>,
+    /// What is known of the replica on each machine.
+    nodes: BTreeMap<usize, Node>,
     one_leader: OneLeader,
     votes: Votes,
     digests: Digests,
@@ -90,26 +92,28 @@ struct Inner {
     disks_looked_at: u64,
 }
 
+#[derive(Default)]
 struct Node {
-    broker_group: String,
     id: u64,
-    disk: FaultyDisk,
-    kv: Option<MemoryKv>,
     boots: u64,
-    up: bool,
-    /// Its disk lost something by a fault that destroys: what lies there proves nothing.
+    /// What lies on its disk proves nothing: something there was damaged.
     spoiled: bool,
     last: Option<Snapshot>,
     audited: bool,
 }
 
 impl Witness {
-    /// A witness that has seen nothing.
-    pub fn new(board: Board, history: History) -> Witness {
+    /// A witness of the fleet that has seen nothing; `groups` are the names of its broker groups.
+    pub fn new(board: Board, history: History, fleet: Fleet, groups: Vec<String>) -> Witness {
+        let inner = Inner {
+            groups,
+            ..Inner::default()
+        };
         Witness {
             board,
             history,
-            inner: Arc::default(),
+            fleet,
+            inner: Arc::new(Mutex::new(inner)),
         }
     }
 
@@ -117,48 +121,19 @@ impl Witness {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A replica is on the stage: its host, its broker group, its number and its disks. `kv` is absent where the state is
-    /// not in simulated memory.
-    pub fn add(&self, replica: &str, broker_group: &str, id: u64, disk: FaultyDisk, kv: Option<MemoryKv>) {
-        let node = Node {
-            broker_group: broker_group.to_owned(),
-            id,
-            disk,
-            kv,
-            boots: 0,
-            up: false,
-            spoiled: false,
-            last: None,
-            audited: false,
-        };
-        let mut inner = self.inner();
-        inner.votes.forget(replica);
-        inner.nodes.insert(replica.to_owned(), node);
-    }
-
-    /// A fault destroyed something on a replica's disk that was synced.
-    pub fn spoil(&self, replica: &str) {
-        if let Some(node) = self.inner().nodes.get_mut(replica) {
-            node.spoiled = true;
-        }
-    }
-
-    /// A replica died.
-    pub fn down(&self, replica: &str) {
-        if let Some(node) = self.inner().nodes.get_mut(replica) {
-            node.up = false;
-        }
+    /// The history into which it writes.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The broker groups on the stage.
     pub fn broker_groups(&self) -> Vec<String> {
-        let groups: BTreeSet<String> = self
-            .inner()
-            .nodes
-            .values()
-            .map(|node| node.broker_group.clone())
-            .collect();
-        groups.into_iter().collect()
+        self.inner().groups.clone()
+    }
+
+    /// The hosts that have a replica now.
+    pub fn seated_hosts(&self) -> BTreeSet<String> {
+        self.fleet.seated().into_iter().map(replica_name).collect()
     }
 
     fn violations(&self, wrong: impl IntoIterator<Item = String>) {
@@ -167,30 +142,28 @@ impl Witness {
         }
     }
 
-    /// A replica starts; how often it started before.
-    fn boots(&self, replica: &str) -> u64 {
+    /// Replica `id` starts on a machine; how often it started before.
+    fn boots(&self, machine: usize, id: u64) -> u64 {
         let mut inner = self.inner();
-        let Some(node) = inner.nodes.get_mut(replica) else {
-            return 0;
-        };
+        let node = inner.nodes.entry(machine).or_default();
+        if node.id != id {
+            *node = Node { id, ..Node::default() };
+        }
         node.boots += 1;
-        (node.up, node.audited) = (true, false);
+        node.audited = false;
         node.boots - 1
     }
 
-    fn saw(&self, snapshot: Snapshot) {
+    fn saw(&self, machine: usize, snapshot: Snapshot) {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let Some(node) = inner.nodes.get_mut(&snapshot.replica) else {
+        let Some(node) = inner.nodes.get_mut(&machine) else {
             return;
         };
         let mut wrong = marks::check(node.last.as_ref(), &snapshot);
         if snapshot.leads {
-            wrong.extend(
-                inner
-                    .one_leader
-                    .see(&snapshot.broker_group, snapshot.term, &snapshot.replica),
-            );
+            let name = format!("{} ({})", snapshot.replica, snapshot.id);
+            wrong.extend(inner.one_leader.see(&snapshot.broker_group, snapshot.term, &name));
         }
         wrong.extend(inner.health.see(&snapshot));
         node.last = Some(snapshot);
@@ -209,55 +182,76 @@ impl Witness {
 
     /// Looks at the disks when it is time again.
     pub fn step(&self, now_ms: u64) {
-        let due = {
-            let inner = self.inner();
-            now_ms >= inner.looked_at_ms + limits::LOOK_AT_DISKS_MS
-        };
-        if due {
+        let looked_at_ms = self.inner().looked_at_ms;
+        if now_ms >= looked_at_ms + limits::LOOK_AT_DISKS_MS {
             self.look_at_disks(now_ms);
         }
     }
 
-    /// What is not as it should be once all is mended; `None` when everything is: replicas up, equally far and ready,
-    /// routes true.
+    /// What is not as it should be once all is mended; `None` when everything is: memberships as wanted, replicas up,
+    /// equally far and ready, routes true.
     pub fn unsettled(&self) -> Option<String> {
         let inner = self.inner();
-        let mut groups: BTreeMap<&str, BTreeMap<&str, Option<u64>>> = BTreeMap::new();
-        for (name, node) in &inner.nodes {
-            let applied = node.last.as_ref().filter(|_| node.up).and_then(|last| last.applied);
-            groups.entry(&node.broker_group).or_default().insert(name, applied);
-        }
-        for applied in groups.values() {
-            let first = applied.values().next().copied().flatten();
-            if first.is_none() || applied.values().any(|index| *index != first) {
-                return Some(format!("replicas have applied {applied:?}"));
+        for group in 0..inner.groups.len() {
+            let seats = self.fleet.seats(group);
+            let applied_of = |machine: &usize| {
+                let node = inner.nodes.get(machine).filter(|_| self.board.is_up(*machine));
+                node.and_then(|node| node.last.as_ref()).and_then(|last| last.applied)
+            };
+            let applied: Vec<Option<u64>> = seats.values().map(applied_of).collect();
+            if !self.fleet.is_settled(group) {
+                return Some(format!(
+                    "the membership is not as wanted, replicas have applied {applied:?}"
+                ));
+            }
+            if applied.first().is_none_or(Option::is_none) || applied.iter().any(|index| *index != applied[0]) {
+                return Some(format!("replicas {:?} have applied {applied:?}", seats.keys()));
+            }
+            let last = seats
+                .values()
+                .filter_map(|machine| inner.nodes.get(machine)?.last.as_ref());
+            if let Some(unready) = health::not_ready(last) {
+                return Some(unready);
             }
         }
-        if let Some(unready) = health::not_ready(inner.nodes.values().filter_map(|node| node.last.as_ref())) {
-            return Some(unready);
-        }
-        let truth = inner.truth();
-        if inner.told.is_empty() || truth.len() < groups.len() {
+        let truth = self.truth(&inner);
+        if inner.told.is_empty() || truth.len() < inner.groups.len() {
             return Some("nobody has told the routes yet".to_owned());
         }
         routes::check(&truth, &inner.told).into_iter().next()
+    }
+
+    /// Term and leader of each broker group by the highest term that serves.
+    fn truth(&self, inner: &Inner) -> BTreeMap<String, (u64, u64)> {
+        let mut truth: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let up = inner.nodes.iter().filter(|(machine, _)| self.board.is_up(**machine));
+        let serving = up
+            .filter_map(|(_, node)| node.last.as_ref())
+            .filter(|last| last.serving);
+        for last in serving {
+            let known = truth.entry(last.broker_group.clone()).or_default();
+            *known = (last.term, last.id).max(*known);
+        }
+        truth
     }
 
     /// Has every replica write down what lies in its queues; `None` once all have.
     pub fn audit(&self) -> Option<String> {
         let mut inner = self.inner();
         inner.audit_wanted = true;
-        let missing = inner.nodes.iter().find(|(_, node)| !node.audited);
-        missing.map(|(name, _)| format!("{name} has not written down its queues yet"))
+        let seated = self.fleet.seated();
+        let audited = |machine: &usize| inner.nodes.get(machine).is_some_and(|node| node.audited);
+        let missing = seated.into_iter().find(|machine| !audited(machine));
+        missing.map(|machine| format!("{} has not written down its queues yet", replica_name(machine)))
     }
 
-    fn is_audit_due(&self, replica: &str) -> bool {
+    fn is_audit_due(&self, machine: usize) -> bool {
         let inner = self.inner();
-        inner.audit_wanted && inner.nodes.get(replica).is_some_and(|node| !node.audited)
+        inner.audit_wanted && inner.nodes.get(&machine).is_some_and(|node| !node.audited)
     }
 
-    fn audited(&self, replica: &str) {
-        if let Some(node) = self.inner().nodes.get_mut(replica) {
+    fn audited(&self, machine: usize) {
+        if let Some(node) = self.inner().nodes.get_mut(&machine) {
             node.audited = true;
         }
     }
@@ -273,18 +267,5 @@ impl Witness {
             ("digests", inner.digests.count() as u64),
             ("disk_looks", inner.disks_looked_at),
         ]
-    }
-}
-
-impl Inner {
-    /// Term and leader of each broker group by the highest term that serves.
-    fn truth(&self) -> BTreeMap<String, (u64, u64)> {
-        let mut truth: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        let up = self.nodes.values().filter(|node| node.up);
-        for last in up.filter_map(|node| node.last.as_ref()).filter(|last| last.serving) {
-            let known = truth.entry(last.broker_group.clone()).or_default();
-            *known = (last.term, last.id).max(*known);
-        }
-        truth
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Facts, Place};
+use super::facts::{Facts, Handled, Place};
 
 /// A message group of a topic.
 type Of<'a> = (&'a str, &'a str);
@@ -71,14 +71,18 @@ fn delivered_in_order(
     messages: &[(&str, Place<'_>)],
     wrong: &mut Vec<String>,
 ) {
-    let handled = |key: &str| facts.handled.get(&(consumer_group, topic, key));
     for (nth, (key, _)) in messages.iter().enumerate() {
-        for (at, receive) in handled(key).into_iter().flat_map(|handled| &handled.received) {
+        for (at, receive) in of(facts, consumer_group, topic, key)
+            .into_iter()
+            .flat_map(|handled| &handled.received)
+        {
             let before = messages[..nth].iter().rev();
             let open = before
                 .filter(|(_, place)| !facts.is_forgotten(topic, *place))
                 .find(|(earlier, _)| {
-                    let Some(earlier) = handled(earlier) else { return true };
+                    let Some(earlier) = of(facts, consumer_group, topic, earlier) else {
+                        return true;
+                    };
                     let done = earlier.acked_from().is_some_and(|from| from <= *at);
                     let together = earlier.received.iter().any(|(_, other)| {
                         (&other.consumer, other.called) == (&receive.consumer, receive.called)
@@ -93,6 +97,10 @@ fn delivered_in_order(
             }
         }
     }
+}
+
+fn of<'f>(facts: &'f Facts<'f>, consumer_group: &'f str, topic: &'f str, key: &'f str) -> Option<&'f Handled<'f>> {
+    facts.handled.get(&(consumer_group, topic, key))
 }
 
 #[cfg(test)]

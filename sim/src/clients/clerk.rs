@@ -111,13 +111,16 @@ async fn ask_routes(
     registries: &[(String, RegistryClient<tonic::transport::Channel>)],
 ) -> Vec<Told> {
     let mut told = Vec::new();
+    // Spare machines have no replica.
+    let seated = host.workload.witness.seated_hosts();
+    let is_seated = |door: &str| door.split(':').next().is_some_and(|name| seated.contains(name));
     let silent = |by: &str, broker_group: String| Told {
         by: format!("{by}, which does not answer,"),
         broker_group,
         term: 0,
         leader: None,
     };
-    for (by, admin) in doors {
+    for (by, admin) in doors.iter().filter(|(by, _)| is_seated(by)) {
         match timeout(PATIENCE, admin.describe_cluster(DescribeClusterRequest {})).await {
             Ok(Ok(answer)) => told.extend(answer.broker_groups.into_iter().map(|group| Told {
                 by: by.clone(),

@@ -1,7 +1,7 @@
-//! The cluster of a user's simulation: name servers, brokers, and the operator who makes broker groups and topics.
+//! The cluster of a user's simulation, and the host that makes its topics.
 
 use std::{
-    future::pending,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,110 +9,58 @@ use std::{
     time::Duration,
 };
 
-use ledgermq_broker::kv::memory::MemoryKv;
 use ledgermq_client::Admin;
 use ledgermq_proto::{
-    admin::{BootstrapRequest, CreateTopicRequest, Member},
+    admin::{CreateTopicRequest, DescribeClusterRequest},
     net::Net,
 };
+use tonic::Status;
 
 use super::Topic;
 use crate::{
-    board::{Board, replica_name},
-    chaos::{OnCrash, Stage},
-    cluster::replica::{self, CLIENT_PORT, PEER_PORT, Replica},
+    board::Board,
+    chaos::Stage,
+    cluster::{options::Drawn, servers},
+    layout::Layout,
     net::SimNet,
-    plant::Plant,
     seed::Seed,
     trace::Trace,
-    world,
 };
-
-const NAME_SERVER_PORT: u16 = 9876;
-
-/// What is asked for.
-pub(super) struct Wanted<'a> {
-    pub seed: Seed,
-    pub broker_groups: &'a [(String, usize)],
-    pub name_servers: usize,
-    pub topics: Vec<Topic>,
-}
 
 /// What serves.
 pub(super) struct Servers {
-    /// The hosts so far; replicas come first.
+    /// The hosts so far; the machines of replicas come first.
     pub stage: Stage<'static>,
     /// The brokers' addresses.
     pub endpoints: Vec<String>,
-    /// Set once broker groups and topics are made.
+    /// Set once broker groups serve and topics are made.
     pub ready: Arc<AtomicBool>,
 }
 
 /// Puts the cluster on the stage.
-pub(super) fn servers(wanted: Wanted<'_>, board: &Board, trace: &Trace) -> Servers {
-    let Wanted { seed, name_servers, .. } = wanted;
-    let mut sim = world::build(seed, trace);
-    let (mut hosts, mut endpoints) = (Vec::new(), Vec::new());
-    let mut on_crash: Vec<OnCrash> = Vec::new();
-    let mut groups = Vec::new();
-    for (broker_group, replicas) in wanted.broker_groups {
-        let mut members = Vec::new();
-        for id in 1..=*replicas {
-            let replica = hosts.len();
-            let name = replica_name(replica);
-            let (disk, kv) = (world::disk(seed, replica), MemoryKv::new());
-            let plan = Replica {
-                seed,
-                plant: Plant::default(),
-                replica,
-                disk: disk.clone(),
-                kv: kv.clone(),
-                config: config(broker_group, id, &name, name_servers),
-                board: board.clone(),
-                witness: None,
-            };
-            sim.host(name.as_str(), move || replica::host(plan.clone()));
-            on_crash.push(Box::new(move |power| {
-                kv.crash();
-                if power {
-                    disk.crash();
-                } else {
-                    disk.kill();
-                }
-            }));
-            members.push(Member {
-                id: id as u64,
-                peer_address: format!("{name}:{PEER_PORT}"),
-                client_address: format!("{name}:{CLIENT_PORT}"),
-            });
-            endpoints.push(format!("{name}:{CLIENT_PORT}"));
-            hosts.push(name);
-        }
-        groups.push(BootstrapRequest {
-            broker_group: broker_group.clone(),
-            members,
-        });
-    }
-    for number in 1..=name_servers {
-        hosts.push(name_server_name(number));
-        sim.host(name_server_name(number), name_server);
-    }
+pub(super) fn servers(
+    seed: Seed,
+    cluster: (&Layout, &[String]),
+    topics: Vec<Topic>,
+    board: &Board,
+    trace: &Trace,
+) -> Servers {
+    // Nothing that a user sent is let go of while he looks: that is not what his checks are about.
+    let drawn = Drawn {
+        retention_bytes: 0,
+        ..Drawn::draw(&mut seed.stream("options"))
+    };
+    let (mut stage, endpoints, _witness) = servers::servers(seed, cluster, &drawn, board, trace);
     let ready = Arc::new(AtomicBool::new(false));
-    let operator = Operator {
-        groups,
-        topics: wanted.topics,
+    let setup = Setup {
+        endpoints: endpoints.clone(),
+        broker_groups: cluster.1.to_vec(),
+        topics,
         ready: ready.clone(),
         trace: trace.clone(),
     };
-    hosts.push("operator".to_owned());
-    sim.host("operator", move || operator.clone().work());
-    let stage = Stage {
-        sim,
-        hosts,
-        on_crash,
-        board: board.clone(),
-        trace: trace.clone(),
-    };
+    stage.hosts.push(SETUP.to_owned());
+    stage.sim.host(SETUP, move || setup.clone().work());
     Servers {
         stage,
         endpoints,
@@ -120,98 +68,60 @@ pub(super) fn servers(wanted: Wanted<'_>, board: &Board, trace: &Trace) -> Serve
     }
 }
 
-fn name_server_name(number: usize) -> String {
-    format!("namesrv-{number}")
-}
+/// The host that makes topics.
+pub(super) const SETUP: &str = "setup";
 
-fn config(broker_group: &str, id: usize, name: &str, name_servers: usize) -> String {
-    let name_servers: Vec<String> = (1..=name_servers)
-        .map(|number| format!("\"{}:{NAME_SERVER_PORT}\"", name_server_name(number)))
-        .collect();
-    let name_servers = name_servers.join(", ");
-    format!(
-        r#"broker_group = "{broker_group}"
-replica_id = {id}
-listen = "0.0.0.0:{CLIENT_PORT}"
-peer_listen = "0.0.0.0:{PEER_PORT}"
-advertise = "{name}:{CLIENT_PORT}"
-peer_advertise = "{name}:{PEER_PORT}"
-data_dir = "/data"
-name_servers = [{name_servers}]
-segment_bytes = 4194304
-"#
-    )
-}
-
-async fn name_server() -> turmoil::Result {
-    let listen = format!("0.0.0.0:{NAME_SERVER_PORT}");
-    let (_, serving) = ledgermq_namesrv::serve(
-        Arc::new(SimNet),
-        &listen,
-        ledgermq_namesrv::Options::default(),
-        pending(),
-    )
-    .await?;
-    serving.await?;
-    Ok(())
-}
-
-/// Bootstraps the broker groups, makes the topics; what fails is tried again.
+/// Waits for every broker group to have a leader, then makes the topics; what fails is tried again.
 #[derive(Clone)]
-struct Operator {
-    groups: Vec<BootstrapRequest>,
+struct Setup {
+    endpoints: Vec<String>,
+    broker_groups: Vec<String>,
     topics: Vec<Topic>,
     ready: Arc<AtomicBool>,
     trace: Trace,
 }
 
-impl Operator {
+impl Setup {
     async fn work(self) -> turmoil::Result {
-        for group in &self.groups {
-            let admin = Self::admin(group);
-            let what = format!("bootstrap {}", group.broker_group);
-            self.until_done(&what, || admin.bootstrap(group.clone())).await;
-        }
-        for group in &self.groups {
-            let admin = Self::admin(group);
-            for topic in &self.topics {
-                let request = CreateTopicRequest {
-                    name: topic.name.clone(),
-                    r#type: topic.kind.to_owned(),
-                    queues: topic.queues,
-                };
-                let what = format!("topic {} in {}", topic.name, group.broker_group);
-                self.until_done(&what, || admin.create_topic(request.clone())).await;
-            }
+        let net: Arc<dyn Net> = Arc::new(SimNet);
+        let admin = Admin::new(&net, &self.endpoints);
+        self.until_done("leaders", || self.all_lead(&admin)).await;
+        for topic in &self.topics {
+            let request = CreateTopicRequest {
+                name: topic.name.clone(),
+                r#type: topic.kind.to_owned(),
+                queues: topic.queues,
+            };
+            let what = format!("topic {}", topic.name);
+            self.until_done(&what, || admin.create_topic(request.clone())).await;
         }
         self.ready.store(true, Ordering::Relaxed);
-        self.trace.tell("operator", "broker groups and topics are ready");
+        self.trace.tell(SETUP, "broker groups and topics are ready");
         Ok(())
     }
 
-    fn admin(group: &BootstrapRequest) -> Admin {
-        let net: Arc<dyn Net> = Arc::new(SimNet);
-        let endpoints: Vec<String> = group
-            .members
-            .iter()
-            .map(|member| member.client_address.clone())
-            .collect();
-        Admin::new(&net, &endpoints)
+    async fn all_lead(&self, admin: &Admin) -> Result<(), Status> {
+        let told = admin.describe_cluster(DescribeClusterRequest {}).await?.broker_groups;
+        let leads = |name: &String| told.iter().any(|group| group.name == *name && group.leader.is_some());
+        match self.broker_groups.iter().find(|name| !leads(name)) {
+            Some(name) => Err(Status::unavailable(format!("nobody leads {name}"))),
+            None => Ok(()),
+        }
     }
 
     /// Calls until it took effect; that it was done before is as good.
     async fn until_done<T, F>(&self, what: &str, call: impl Fn() -> F)
     where
-        F: Future<Output = Result<T, tonic::Status>>,
+        F: Future<Output = Result<T, Status>>,
     {
         const PAUSE: Duration = Duration::from_millis(200);
         loop {
             match call().await {
-                Ok(_) => return self.trace.event("operator", format!("{what}: done")),
+                Ok(_) => return self.trace.event(SETUP, format!("{what}: done")),
                 Err(status) if status.code() == tonic::Code::AlreadyExists => {
-                    return self.trace.event("operator", format!("{what}: done before"));
+                    return self.trace.event(SETUP, format!("{what}: done before"));
                 }
-                Err(status) => self.trace.event("operator", format!("{what}: {}", status.message())),
+                Err(status) => self.trace.event(SETUP, format!("{what}: {}", status.message())),
             }
             tokio::time::sleep(PAUSE).await;
         }

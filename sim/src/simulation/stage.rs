@@ -1,7 +1,6 @@
 //! Puts a user's simulation on the stage and plays it.
 
 use std::{
-    any::Any,
     collections::{BTreeMap, VecDeque},
     io,
     panic::AssertUnwindSafe,
@@ -16,7 +15,7 @@ use futures::FutureExt;
 
 use super::{
     App, AppBreak, AppFault, Check, Condition, Simulation, Software, breaks,
-    servers::{Wanted, servers},
+    servers::servers,
     store::Store,
     view::{Kept, View},
 };
@@ -24,6 +23,8 @@ use crate::{
     board::Board,
     chaos::{Chaos, Stage},
     faults,
+    layout::Layout,
+    panics,
     report::Report,
     run::{self, Scene},
     seed::Seed,
@@ -37,13 +38,13 @@ const LOOK_EVERY_MS: u64 = 100;
 /// Runs `simulation`, which is known to be well formed.
 pub(super) fn play(simulation: Simulation) -> io::Result<Report> {
     let trace = Trace::open(simulation.trace.as_deref(), simulation.tell)?;
-    let replicas = simulation.broker_groups.iter().map(|(_, replicas)| replicas).sum();
-    let board = Board::new(replicas, trace.clone());
+    let layout = simulation.layout();
+    let board = Board::of_groups(&layout.machines(), trace.clone());
     let (seed, seconds) = (simulation.seed, simulation.seconds);
     trace.tell("run", format!("seed {} for {seconds} s", seed.0));
     let until_ms = seconds * 1_000;
     run::judged(&board, &trace, |report| {
-        let (mut stage, mut scene, plan) = set(simulation, &board, &trace, until_ms);
+        let (mut stage, mut scene, plan) = set(simulation, &layout, (&board, &trace), until_ms);
         let mut chaos = Chaos::new(plan.clone());
         report.plan = plan;
         run::act(
@@ -80,18 +81,13 @@ struct Judge {
 
 fn set(
     simulation: Simulation,
-    board: &Board,
-    trace: &Trace,
+    layout: &Layout,
+    (board, trace): (&Board, &Trace),
     until_ms: u64,
 ) -> (Stage<'static>, Judge, Vec<faults::Planned>) {
     let seed = simulation.seed;
-    let wanted = Wanted {
-        seed,
-        broker_groups: &simulation.broker_groups,
-        name_servers: simulation.name_servers,
-        topics: simulation.topics,
-    };
-    let mut servers = servers(wanted, board, trace);
+    let names: Vec<String> = simulation.broker_groups.iter().map(|(name, _)| name.clone()).collect();
+    let mut servers = servers(seed, (layout, &names), simulation.topics, board, trace);
     let calm = Arc::new(AtomicBool::new(false));
     let endpoints = Arc::new(servers.endpoints.clone());
     let mut kept = BTreeMap::new();
@@ -99,7 +95,7 @@ fn set(
         let seed = seed.child("app", 0).child(&name, 0);
         let keeps = Kept {
             store: Store::new(seed),
-            disk: world::disk(seed, 0),
+            disk: world::disk(seed, 0, 0),
             boots: Arc::default(),
         };
         let app = App {
@@ -120,7 +116,7 @@ fn set(
         });
         kept.insert(name, keeps);
     }
-    let (plan, app_plan) = plans(&simulation.breaks, seed, &kept, &servers.stage, until_ms);
+    let (plan, app_plan) = plans(&simulation.breaks, seed, &kept, layout, until_ms);
     let scene = Judge {
         seed,
         board: board.clone(),
@@ -143,13 +139,13 @@ fn plans(
     breaks: &super::Breaks,
     seed: Seed,
     kept: &BTreeMap<String, Kept>,
-    stage: &Stage<'_>,
+    layout: &Layout,
     until_ms: u64,
 ) -> (Vec<faults::Planned>, Vec<AppBreak>) {
     let (mut plan, mut app_plan) = (breaks.cluster.clone(), breaks.apps.clone());
-    if breaks.drawn.is_some() {
+    if let Some(profile) = breaks.drawn {
         let from_ms = run::WARM_UP_MS;
-        plan.extend(faults::plan(seed, stage.on_crash.len(), from_ms, until_ms));
+        plan.extend(faults::plan(seed, profile, layout, from_ms, until_ms));
         let apps: Vec<String> = kept.keys().cloned().collect();
         let (from, until) = (Duration::from_millis(from_ms), Duration::from_millis(until_ms));
         app_plan.extend(breaks::draw(seed, &apps, from, until));
@@ -171,10 +167,7 @@ async fn host(app: App, boots: Arc<AtomicU64>, ready: Arc<AtomicBool>, software:
     match ended {
         Ok(Ok(())) => app.trace("ended"),
         Ok(Err(error)) => app.violation(format!("failed: {error}")),
-        Err(panic) => app.violation(format!(
-            "panicked: {}",
-            run::panic_text(panic.as_ref() as &(dyn Any + Send))
-        )),
+        Err(panic) => app.violation(format!("panicked: {}", panics::text(panic.as_ref()))),
     }
     Ok(())
 }

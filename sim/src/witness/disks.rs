@@ -1,6 +1,10 @@
 //! Looks at the replicas' disks as a loss of power would leave them at this moment, whoever is up or down.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    path::Path,
+};
 
 use ledgermq_broker::{kv::memory::MemoryKv, state};
 use ledgermq_raft_store::{
@@ -10,7 +14,11 @@ use ledgermq_raft_store::{
 };
 
 use super::{Inner, Witness};
-use crate::checkers::{durable_quorum, marks};
+use crate::{
+    board::replica_name,
+    checkers::{durable_quorum, marks},
+    fleet::Store,
+};
 
 /// What lies durably on a replica's disks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,68 +40,90 @@ impl Witness {
         let mut inner = self.inner();
         let inner = &mut *inner;
         inner.looked_at_ms = now_ms;
-        let mut looks: BTreeMap<String, DiskLook> = BTreeMap::new();
+        let mut looks: BTreeMap<usize, DiskLook> = BTreeMap::new();
         let mut wrong = Vec::new();
-        for (name, node) in &mut inner.nodes {
-            match look(&node.disk, node.kv.as_ref()) {
+        for machine in self.fleet.seated() {
+            let Some(seat) = self.fleet.seat(machine) else { continue };
+            let node = inner.nodes.entry(machine).or_default();
+            if node.id != seat.id {
+                // It has not started yet.
+                continue;
+            }
+            node.spoiled |= self.board.is_damaged(machine);
+            let kv = match &seat.store {
+                Store::Memory(kv) => Some(kv),
+                Store::Rocks(_) => None,
+            };
+            match look(&seat.disk, kv) {
                 Ok(look) => {
                     // Nothing of ours damages what is synced: where something is, a fault did it.
                     node.spoiled |= look.damage.is_some();
-                    looks.insert(name.clone(), look);
+                    looks.insert(machine, look);
                 }
-                Err(reason) => wrong.push(format!("durable_quorum: {name} can't be looked at: {reason}")),
+                Err(reason) => {
+                    let name = replica_name(machine);
+                    wrong.push(format!("durable_quorum: {name} can't be looked at: {reason}"));
+                }
             }
         }
         inner.disks_looked_at += looks.len() as u64;
-        wrong.extend(judge(inner, &looks));
+        for group in 0..inner.groups.len() {
+            wrong.extend(judge(inner, &self.fleet.seats(group), group, &looks));
+        }
         self.violations(wrong);
     }
 }
 
-fn judge(inner: &mut Inner, looks: &BTreeMap<String, DiskLook>) -> Vec<String> {
+/// Judges what lies on the disks of one broker group; `seats` are its replicas with their machines.
+fn judge(
+    inner: &mut Inner,
+    seats: &BTreeMap<u64, usize>,
+    group: usize,
+    looks: &BTreeMap<usize, DiskLook>,
+) -> Vec<String> {
     let mut wrong = Vec::new();
-    let mut committed: BTreeMap<String, u64> = BTreeMap::new();
-    for node in inner.nodes.values() {
-        let known = node.last.as_ref().and_then(|last| last.committed.max(last.applied));
-        let newest = committed.entry(node.broker_group.clone()).or_default();
-        *newest = known.unwrap_or(0).max(*newest);
-    }
-    for (name, look) in looks {
-        let Some(node) = inner.nodes.get(name).filter(|node| !node.spoiled) else {
+    let last = |machine: &usize| inner.nodes.get(machine).and_then(|node| node.last.as_ref());
+    let known = seats
+        .values()
+        .filter_map(last)
+        .filter_map(|last| last.committed.max(last.applied));
+    let committed = known.max().unwrap_or(0);
+    let voters = voters(inner, seats);
+    for (id, machine) in seats {
+        let whole = inner.nodes.get(machine).is_some_and(|node| !node.spoiled);
+        let Some(look) = looks.get(machine).filter(|_| whole) else {
             continue;
         };
-        wrong.extend(inner.votes.see(name, look.vote));
-        wrong.extend(marks::check_disk(name, look));
-        let upto = committed.get(&node.broker_group).copied().unwrap_or(0);
-        let entries = inner.committed.entry(node.broker_group.clone()).or_default();
-        wrong.extend(entries.see(name, upto, look));
+        let name = format!("{} ({id})", replica_name(*machine));
+        wrong.extend(inner.votes.see(&name, look.vote));
+        wrong.extend(marks::check_disk(&name, look));
+        let entries = inner.committed.entry(inner.groups[group].clone()).or_default();
+        wrong.extend(entries.see(&name, committed, look));
     }
-    for (broker_group, upto) in committed {
-        let Some(voters) = voters(inner, &broker_group) else {
-            continue;
-        };
-        let look_of = |id: &u64| {
-            let mut nodes = inner.nodes.iter();
-            let found = nodes.find(|(_, node)| node.broker_group == broker_group && node.id == *id);
-            match found {
-                Some((name, node)) => (name.as_str(), looks.get(name).filter(|_| !node.spoiled)),
-                None => ("a voter that is not on the stage", None),
-            }
-        };
-        let voters: Vec<(&str, Option<&DiskLook>)> = voters.iter().map(look_of).collect();
-        wrong.extend(durable_quorum::check(upto, &voters));
+    let look_of = |id: &u64| {
+        let machine = seats.get(id);
+        let whole = |machine: &&usize| inner.nodes.get(machine).is_some_and(|node| !node.spoiled);
+        let look = machine.filter(whole).and_then(|machine| looks.get(machine));
+        (
+            machine.map_or_else(|| format!("replica {id}"), |machine| replica_name(*machine)),
+            look,
+        )
+    };
+    if let Some(voters) = voters {
+        let voters: Vec<(String, Option<&DiskLook>)> = voters.iter().map(look_of).collect();
+        wrong.extend(durable_quorum::check(committed, &voters));
     }
     wrong
 }
 
-/// Who votes in a broker group, when all that are up agree on it: else a change is under way.
-fn voters(inner: &Inner, broker_group: &str) -> Option<std::collections::BTreeSet<u64>> {
-    let of_group = inner.nodes.values().filter(|node| node.broker_group == broker_group);
-    let mut said = of_group
-        .filter_map(|node| node.last.as_ref())
-        .filter(|last| !last.voters.is_empty());
-    let first = said.next()?.voters.clone();
-    said.all(|last| last.voters == first).then_some(first)
+/// Who votes in a broker group, when all replicas agree on it: else a change is under way.
+fn voters(inner: &Inner, seats: &BTreeMap<u64, usize>) -> Option<BTreeSet<u64>> {
+    let last = seats
+        .values()
+        .filter_map(|machine| inner.nodes.get(machine)?.last.as_ref());
+    let mut said = last.map(|last| &last.voters).filter(|voters| !voters.is_empty());
+    let first = said.next()?.clone();
+    said.all(|voters| *voters == first).then_some(first)
 }
 
 fn look(disk: &FaultyDisk, kv: Option<&MemoryKv>) -> Result<DiskLook, String> {

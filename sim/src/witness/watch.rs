@@ -6,7 +6,7 @@ use ledgermq_broker::Broker;
 use ledgermq_raft_store::{LogIndex, State};
 
 use super::{Snapshot, Witness, audit};
-use crate::world;
+use crate::{board::replica_name, world};
 
 /// Longest time between two looks.
 const EVERY: Duration = Duration::from_millis(25);
@@ -14,8 +14,9 @@ const EVERY: Duration = Duration::from_millis(25);
 const PROGRESS_EVERY: f64 = 4.0;
 
 /// Tells the witness of one replica for as long as its process lives.
-pub async fn watch(witness: Witness, replica: String, broker_group: String, broker: Broker) {
-    let boot = witness.boots(&replica);
+pub async fn watch(witness: Witness, machine: usize, broker_group: String, broker: Broker) {
+    let replica = replica_name(machine);
+    let boot = witness.boots(machine, broker.status().id.get());
     let mut role = broker.role();
     let mut hashed = LogIndex(0);
     let mut progress_at = 0.0;
@@ -23,22 +24,25 @@ pub async fn watch(witness: Witness, replica: String, broker_group: String, brok
         let now = *role.borrow_and_update();
         let status = broker.status();
         let at = world::seconds();
-        witness.saw(Snapshot {
-            replica: replica.clone(),
-            broker_group: broker_group.clone(),
-            id: status.id.get(),
-            boot,
-            at,
-            term: now.term.get(),
-            leads: now.state == State::Leader,
-            serving: now.serving,
-            ready: *broker.ready().borrow(),
-            last: status.last.map(|id| id.index.get()),
-            committed: status.committed.map(|id| id.index.get()),
-            applied: status.applied.map(|id| id.index.get()),
-            cut: broker.view().cut().get(),
-            voters: status.members.iter().filter(|m| m.voter).map(|m| m.id.get()).collect(),
-        });
+        witness.saw(
+            machine,
+            Snapshot {
+                replica: replica.clone(),
+                broker_group: broker_group.clone(),
+                id: status.id.get(),
+                boot,
+                at,
+                term: now.term.get(),
+                leads: now.state == State::Leader,
+                serving: now.serving,
+                ready: *broker.ready().borrow(),
+                last: status.last.map(|id| id.index.get()),
+                committed: status.committed.map(|id| id.index.get()),
+                applied: status.applied.map(|id| id.index.get()),
+                cut: broker.view().cut().get(),
+                voters: status.members.iter().filter(|m| m.voter).map(|m| m.id.get()).collect(),
+            },
+        );
         let done = *broker.view().digest_done().borrow();
         if done > hashed {
             hashed = done;
@@ -50,10 +54,10 @@ pub async fn watch(witness: Witness, replica: String, broker_group: String, brok
             progress_at = at + PROGRESS_EVERY;
             audit::progress(&witness, &replica, &broker_group, &broker);
         }
-        if witness.is_audit_due(&replica) {
+        if witness.is_audit_due(machine) {
             audit::progress(&witness, &replica, &broker_group, &broker);
             match audit::queues(&witness, &replica, &broker_group, &broker) {
-                Ok(()) => witness.audited(&replica),
+                Ok(()) => witness.audited(machine),
                 Err(reason) => witness.violations([format!("present: {replica} can't read its queues: {reason}")]),
             }
         }

@@ -202,6 +202,9 @@ mod tests {
         put(b"new");
         let durable = kv.durable().get(Family::Meta, b"key").expect("reads");
         assert_eq!(durable.as_deref(), Some(&b"old"[..]));
-        assert_eq!(kv.get(Family::Meta, b"key").expect("reads").as_deref(), Some(&b"new"[..]));
+        assert_eq!(
+            kv.get(Family::Meta, b"key").expect("reads").as_deref(),
+            Some(&b"new"[..])
+        );
     }
 }
