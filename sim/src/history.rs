@@ -328,6 +328,11 @@ impl History {
         self.inner().owed.first()
     }
 
+    /// Whether a consumer group must have consumed all of a topic at the end.
+    pub fn consumes(&self, consumer_group: &str, topic: &str) -> bool {
+        self.inner().owed.consumes(consumer_group, topic)
+    }
+
     /// The first offset that is still kept in a queue, as the harness sees it.
     pub fn begins(&self, broker_group: &str, topic: &str, queue: i64, first: i64) {
         self.inner().owed.begins(broker_group, topic, queue, first);

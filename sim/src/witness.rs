@@ -64,6 +64,8 @@ pub struct Snapshot {
     pub cut: u64,
     /// Who votes, as it knows.
     pub voters: BTreeSet<u64>,
+    /// What consumer groups have not done yet: their names, topics and counts; those that consume all of a topic.
+    pub lags: Vec<(String, String, u64)>,
 }
 
 /// Handle to the witness; clones share it.
@@ -213,6 +215,10 @@ impl Witness {
             if let Some(unready) = health::not_ready(last) {
                 return Some(unready);
             }
+        }
+        let mut last = inner.nodes.values().filter_map(|node| node.last.as_ref());
+        if let Some(behind) = last.find(|last| last.serving && !last.lags.is_empty()) {
+            return Some(format!("not done, as {} says: {:?}", behind.replica, behind.lags));
         }
         let truth = self.truth(&inner);
         if inner.told.is_empty() || truth.len() < inner.groups.len() {

@@ -152,7 +152,7 @@ impl Life<'_> {
                 Ok(received) => received,
                 Err(error) => {
                     self.host.tell(&format!("receive: {error}"));
-                    sleep(Duration::from_millis(self.draws.between(50, 400))).await;
+                    sleep(Duration::from_millis(self.draws.between(100, 700))).await;
                     continue;
                 }
             };

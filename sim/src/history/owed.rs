@@ -95,6 +95,12 @@ impl Owed {
         self.missing.retain(|(_, key)| !gone(key));
     }
 
+    /// Whether a consumer group must consume all of a topic.
+    pub fn consumes(&self, consumer_group: &str, topic: &str) -> bool {
+        let groups = self.consumers.get(topic);
+        groups.is_some_and(|groups| groups.iter().any(|group| group == consumer_group))
+    }
+
     pub fn first(&self) -> Option<(usize, String)> {
         let (group, key) = self.missing.first()?;
         Some((self.missing.len(), format!("{key} by {group}")))

@@ -154,7 +154,10 @@ fn look(disk: &FaultyDisk, kv: Option<&MemoryKv>) -> Result<DiskLook, String> {
         look.entries = look.entries.split_off(&(purged + 1));
     }
     look.vote = report.vote.map(|bytes| inspect::vote(&bytes)).transpose()?;
-    if let Some(kv) = kv {
+    // A snapshot on its way in explains a state ahead of its log until the next start.
+    let incoming = place.log.parent().map(|dir| dir.join("incoming"));
+    let installing = incoming.is_some_and(|file| disk.exists(&file).unwrap_or(true));
+    if let Some(kv) = kv.filter(|_| !installing) {
         let far = state::how_far(&kv.durable()).map_err(|error| error.to_string())?;
         look.state = far.map(|(applied, cut)| (applied.index.get(), cut.get()));
     }

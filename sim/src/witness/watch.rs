@@ -13,6 +13,15 @@ const EVERY: Duration = Duration::from_millis(25);
 /// Time between two looks at the progress of consumer groups.
 const PROGRESS_EVERY: f64 = 4.0;
 
+impl Witness {
+    /// What consumer groups have not done, where they must.
+    fn lags(&self, broker: &Broker) -> Vec<(String, String, u64)> {
+        let lags = broker.view().lags().into_iter();
+        lags.filter(|(group, topic, lag)| *lag > 0 && self.history.consumes(group, topic))
+            .collect()
+    }
+}
+
 /// Tells the witness of one replica for as long as its process lives.
 pub async fn watch(witness: Witness, machine: usize, broker_group: String, broker: Broker) {
     let replica = replica_name(machine);
@@ -40,6 +49,7 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
                 committed: status.committed.map(|id| id.index.get()),
                 applied: status.applied.map(|id| id.index.get()),
                 cut: broker.view().cut().get(),
+                lags: witness.lags(&broker),
                 voters: status.members.iter().filter(|m| m.voter).map(|m| m.id.get()).collect(),
             },
         );
