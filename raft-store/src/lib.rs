@@ -1,7 +1,7 @@
 //! The replicated commitlog of one broker group.
 //!
 //! ```text
-//! lib ─▶ fuzzing ─▶ inspect, open, handle, bootstrap, membership ─▶ introduction, takeover, retention ─▶ peer ─▶ raft ─▶ spool, log
+//! lib ─▶ fuzzing ─▶ inspect, open, handle, bootstrap, membership ─▶ introduction, takeover, retention ─▶ peer, storage ─▶ raft ─▶ spool ─▶ log
 //!   ─▶ disk; all of them: types, limits, options, status, errors, machine, body, identity, draws, planted, marks
 //! ```
 //!

@@ -232,8 +232,16 @@ impl Spool {
         self.write(PART, &next, &part.bytes)
     }
 
-    /// Completes the snapshot, durably.
+    /// Completes the snapshot, durably. When that fails, the transfer begins anew: nobody knows what the disk holds.
     pub async fn complete(&mut self, label: &Label) -> io::Result<()> {
+        let completed = self.complete_once(label).await;
+        if completed.is_err() {
+            (self.end, self.progress) = (0, Progress::Empty);
+        }
+        completed
+    }
+
+    async fn complete_once(&mut self, label: &Label) -> io::Result<()> {
         self.write(LABEL, &id_bytes(label.id), &label.memberships)?;
         let file = self.file.as_ref().ok_or_else(|| broken("has no file"))?;
         if self.planted.has(Bug::SnapshotNotSynced) {
@@ -391,6 +399,25 @@ mod tests {
         assert_eq!(spool.place(export), Bytes::new());
         block_on(spool.clear()).expect("no fault");
         assert!(!disk.exists(Path::new("/r/incoming")).expect("no fault"));
+    }
+
+    #[test]
+    fn what_could_not_be_completed_begins_anew() {
+        let disk = disk(1);
+        let mut spool = open(&disk);
+        let export = EntryId::new(1, 5);
+        for fails in [true, false] {
+            assert_eq!(spool.place(export), Bytes::new());
+            assert!(spool.resume(export, b"").expect("starts"));
+            (0..3).for_each(|number| spool.put(&part(number, number == 2)).expect("fits"));
+            if fails {
+                disk.fail_next_sync();
+            }
+            assert_eq!(block_on(spool.complete(&label())).is_err(), fails);
+            assert_eq!(spool.label().is_none(), fails);
+        }
+        disk.crash();
+        assert_eq!(open(&disk).label(), Some(&label()));
     }
 
     #[test]

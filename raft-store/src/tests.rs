@@ -3,9 +3,10 @@
 //! ```text
 //! world ─▶ replica (production code, opened as production opens it) ─▶ faulty disk
 //!   └────▶ truth: the rest of the broker group, as a model;  held: what this replica must have;  counting: its machine
-//! seeds: which histories are run, and how one that fails is told;  table: the planted bugs
+//! cases: what histories have found;  seeds: which histories are run, and how one that fails is told;  table: the planted bugs
 //! ```
 
+mod cases;
 mod counting;
 pub mod held;
 mod replica;

@@ -132,14 +132,15 @@ impl Incoming {
         Incoming { spool, log }
     }
 
-    /// Whether the log has caught up with a snapshot that was installed: only then its file may go, since it explains
-    /// to a restart why the state is ahead of the log.
+    /// Whether the log has durably caught up with a snapshot that was installed: only then its file may go, since it
+    /// explains to a restart why the state is ahead of the log.
     fn is_settled(&self, label: EntryId) -> bool {
         if self.log.planted().has(Bug::SnapshotForgottenEarly) {
             return true;
         }
-        let purged = self.log.state().purged;
-        purged.is_some_and(|purged| purged.index >= label.index) || self.log.id(label.index) == Some(label)
+        let state = self.log.state();
+        let reaches = |end: Option<EntryId>| end.is_some_and(|end| end.index >= label.index);
+        reaches(state.purged) || reaches(state.durable) && self.log.id(label.index) == Some(label)
     }
 
     /// The spool, for one transfer at a time.

@@ -143,15 +143,26 @@ impl Replica {
 
     /// Ends this life. The disk dies at the same moment, unless it ends in order.
     pub async fn end(self, end: End, disk: &FaultyDisk) {
-        let Replica { driver, .. } = self;
+        let Replica {
+            log,
+            store,
+            adapter,
+            incoming,
+            labels: _,
+            driver,
+        } = self;
+        // The writer ends in order once all handles are gone.
+        drop((log, store, adapter, incoming));
         match end {
             End::Close => {}
-            End::Kill | End::Crash => driver.abort(),
-        }
-        match end {
-            End::Crash => disk.crash(),
-            End::Kill => disk.kill(),
-            End::Close => {}
+            End::Kill => {
+                driver.abort();
+                disk.kill();
+            }
+            End::Crash => {
+                driver.abort();
+                disk.crash();
+            }
         }
         if let Err(error) = driver.await
             && error.is_panic()

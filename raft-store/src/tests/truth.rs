@@ -100,7 +100,8 @@ impl Truth {
         });
     }
 
-    fn membership(&mut self) {
+    /// The leader appends a membership.
+    pub fn membership(&mut self) {
         let members = members(self.end());
         let id = EntryId::new(self.vote.leader_id.term, self.end());
         self.memberships

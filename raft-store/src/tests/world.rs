@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::type_config::alias::OneshotReceiverOf;
 use openraft_rt::{AsyncRuntime, Oneshot};
 
@@ -296,9 +296,13 @@ impl World {
         let released = self.machine.released().borrow().get();
         let first = self.held.first();
         let end = (released + 1).min(self.applied_end()).min(self.held.end());
-        if end > first {
+        // Nothing was let go of yet when it is 0.
+        if released > 0 && end > first {
             let label = self.held.entries[&self.choices.between(first, end - 1)].id;
+            let earlier = self.replica().labels.current();
             let labelled = self.replica().label(label).await.expect("the state is whole");
+            // A label never goes back.
+            let label = earlier.filter(|earlier| *earlier > label).unwrap_or(label);
             assert_eq!(labelled.meta.last_log_id.as_ref().map(entry_id), Some(label));
             assert_eq!(
                 labelled.meta.last_membership,
@@ -478,6 +482,11 @@ impl World {
                 let applied = self.replica().apply(first, id.index.get() + 1).await;
                 applied.expect("what is durable is applied");
             }
+        }
+        let current = self.replica().adapter.get_current_snapshot().await;
+        if let Some(current) = current.expect("the newest snapshot can be sent") {
+            let label = current.meta.last_log_id.as_ref().map(entry_id);
+            assert_eq!(label, self.held.purged);
         }
         self.check_state();
     }
