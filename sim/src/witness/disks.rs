@@ -9,7 +9,7 @@ use std::{
 use ledgermq_broker::{kv::memory::MemoryKv, state};
 use ledgermq_raft_store::{
     LogIndex,
-    disk::FaultyDisk,
+    disk::{Disk, FaultyDisk},
     inspect::{self, Bodies, Scope, Seen, VoteReport},
 };
 
