@@ -47,7 +47,13 @@ pub fn broker_group_name(group: usize) -> String {
 }
 
 /// Sets the stage.
-pub fn scene(seed: Seed, layout: &Layout, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
+pub fn scene(
+    seed: Seed,
+    (layout, few_clients): (&Layout, bool),
+    board: &Board,
+    trace: &Trace,
+) -> (Stage<'static>, Box<dyn Scene>) {
+    let (producers, consumers) = if few_clients { (1, 1) } else { (PRODUCERS, CONSUMERS) };
     let drawn = Drawn::draw(&mut seed.stream("options"));
     let names: Vec<String> = (0..layout.broker_groups.len()).map(broker_group_name).collect();
     let (mut stage, endpoints) = servers::servers(seed, (layout, &names), &drawn, board, trace);
@@ -60,7 +66,7 @@ pub fn scene(seed: Seed, layout: &Layout, board: &Board, trace: &Trace) -> (Stag
         trace: trace.clone(),
         quiet: quiet.clone(),
     };
-    for number in 1..=PRODUCERS {
+    for number in 1..=producers {
         let workload = workload.clone();
         stage.hosts.push(format!("producer-{number}"));
         // One lane each. h2 forgets reset streams by the real clock, and that moves the order in which the calls of one
@@ -69,7 +75,7 @@ pub fn scene(seed: Seed, layout: &Layout, board: &Board, trace: &Trace) -> (Stag
             workload::producer(workload.clone(), number, 1)
         });
     }
-    for number in 1..=CONSUMERS {
+    for number in 1..=consumers {
         let workload = workload.clone();
         stage.hosts.push(format!("consumer-{number}"));
         stage.sim.host(format!("consumer-{number}"), move || {

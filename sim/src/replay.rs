@@ -52,6 +52,9 @@ pub struct Replay {
     pub profile: Profile,
     /// Simulated seconds until everything heals.
     pub seconds: u64,
+    /// As [`RunOptions::few_clients`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub few_clients: bool,
     /// A mark that counts as a violation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forbid: Option<Forbidden>,
@@ -92,6 +95,7 @@ impl Replay {
             seed: options.seed.0,
             profile: options.profile,
             seconds: options.seconds,
+            few_clients: options.few_clients,
             forbid: options.forbid.clone(),
             violation,
             faults,
@@ -132,6 +136,7 @@ impl Replay {
         RunOptions {
             seconds: self.seconds,
             faults: Faults::Planned(self.faults.clone(), file.to_owned()),
+            few_clients: self.few_clients,
             forbid: self.forbid.clone(),
             replay: Some(file.to_owned()),
             ..RunOptions::new(Seed(self.seed), self.profile)
@@ -261,6 +266,7 @@ mod tests {
             seed: u64::MAX,
             profile: Profile::Quick,
             seconds: 12,
+            few_clients: true,
             forbid: None,
             violation: Some("lost".to_owned()),
             faults: vec![
