@@ -249,6 +249,7 @@ impl Chaos {
             Due::AskToStop(machine) => {
                 if !self.down.contains(&machine) {
                     stage.trace.tell(&replica_name(machine), "is asked to stop");
+                    stage.board.asked_to_stop(machine);
                     stage.fleet.ask_to_stop(machine);
                 }
             }
