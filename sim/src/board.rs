@@ -4,10 +4,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ledgermq_raft_store::{Role, State};
+use serde::{Deserialize, Serialize};
 
 use crate::{limits, trace::Trace};
 
@@ -27,6 +30,39 @@ struct Inner {
     queue_starts: BTreeMap<(String, i64), i64>,
     violations: Vec<String>,
     marks: BTreeMap<&'static str, u64>,
+    forbidden: Option<Forbidden>,
+}
+
+/// A mark that counts as a violation once it is reached so often: to look for a scenario that reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forbidden {
+    /// The mark.
+    pub mark: String,
+    /// How often; at least 1.
+    pub times: u64,
+}
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.mark, self.times)
+    }
+}
+
+impl FromStr for Forbidden {
+    type Err = String;
+
+    /// Reads `MARK` or `MARK=TIMES`.
+    fn from_str(text: &str) -> Result<Forbidden, String> {
+        let (mark, times) = text.split_once('=').unwrap_or((text, "1"));
+        match times.parse() {
+            Ok(times) if times > 0 && !mark.is_empty() => Ok(Forbidden {
+                mark: mark.to_owned(),
+                times,
+            }),
+            _ => Err(format!("{text:?}: expected MARK or MARK=TIMES")),
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -294,9 +330,24 @@ impl Board {
         inner.replicas.iter().enumerate().map(line).collect()
     }
 
+    /// From now on a mark counts as a violation.
+    pub fn forbid(&self, forbidden: Forbidden) {
+        self.inner().forbidden = Some(forbidden);
+    }
+
     /// Counts something worth counting: a fault, a rare branch.
     pub fn mark(&self, name: &'static str) {
-        *self.inner().marks.entry(name).or_default() += 1;
+        let count = {
+            let mut inner = self.inner();
+            let count = inner.marks.entry(name).or_default();
+            *count += 1;
+            *count
+        };
+        let reached = |forbidden: &Forbidden| forbidden.mark == name && forbidden.times == count;
+        let forbidden = self.inner().forbidden.as_ref().is_some_and(reached);
+        if forbidden {
+            self.violation(format!("mark {name} was reached {count} times"));
+        }
     }
 
     /// All counts.
@@ -322,4 +373,29 @@ impl Board {
 /// The host name of a replica counted from 0: `replica-1` is the first.
 pub fn replica_name(replica: usize) -> String {
     format!("replica-{}", replica + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Board, Forbidden};
+    use crate::trace::Trace;
+
+    #[test]
+    fn a_forbidden_mark_is_a_violation_when_it_is_reached_so_often() {
+        assert_eq!(
+            "kill".parse::<Forbidden>().map(|read| read.to_string()),
+            Ok("kill=1".to_owned())
+        );
+        for text in ["", "=2", "kill=", "kill=0", "kill=-1"] {
+            assert!(text.parse::<Forbidden>().is_err(), "{text:?} was taken");
+        }
+        let board = Board::new(3, Trace::open(None, false).expect("no file"));
+        board.forbid("kill=2".parse().expect("a mark"));
+        board.mark("hold");
+        board.mark("kill");
+        assert!(board.violations().is_empty());
+        board.mark("kill");
+        board.mark("kill");
+        assert_eq!(board.violations(), ["mark kill was reached 2 times"]);
+    }
 }

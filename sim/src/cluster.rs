@@ -2,8 +2,8 @@
 //! simulated host; they run the code that production runs. All profiles but `log` play here.
 
 mod operator;
-mod options;
-mod replica;
+pub(crate) mod options;
+pub(crate) mod replica;
 mod workload;
 
 use std::{
@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{
     board::{Board, replica_name},
-    chaos::{OnCrash, Stage},
+    chaos::{Chaos, OnCrash, Stage},
     fleet::Fleet,
     history::History,
     layout::Layout,
@@ -157,7 +157,7 @@ async fn name_server() -> turmoil::Result {
 }
 
 impl Scene for Judge {
-    fn healed(&mut self) {
+    fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.history.healed();
     }
 

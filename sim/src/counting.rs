@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     board::{Board, replica_name},
-    chaos::Stage,
+    chaos::{Chaos, Stage},
     clock::MachineClock,
     fleet::Fleet,
     limits,
@@ -138,7 +138,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
 }
 
 impl Scene for Judge {
-    fn healed(&mut self) {
+    fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.book.healed();
     }
 

@@ -18,18 +18,27 @@ compile_error!(
 
 pub mod board;
 pub mod chaos;
+pub mod children;
 pub mod clock;
 pub mod cluster;
+pub mod commit;
 pub mod counting;
 pub mod faults;
 pub mod fleet;
 pub mod history;
 pub mod layout;
+pub mod ledger;
 pub mod limits;
 pub mod log;
 pub mod meta;
 pub mod net;
+pub mod panics;
+pub mod replay;
+pub mod report;
 pub mod run;
 pub mod seed;
+pub mod shrink;
+pub mod simulation;
+pub mod soak;
 pub mod trace;
 pub mod world;

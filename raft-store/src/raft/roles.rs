@@ -35,13 +35,14 @@ pub async fn follow(
 ) {
     let mut metrics = raft.server_metrics();
     let mut led: Option<(Term, ReplicaId)> = None;
-    let mut membership = members::now(&raft);
+    // What was told before this runs may be older than what the core says now, so the first look tells in any case.
+    let mut membership = None;
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
-            if membership != metrics.membership_config {
-                membership = Arc::clone(&metrics.membership_config);
-                told.send_replace(members::members(&membership));
+            if membership.as_ref() != Some(&metrics.membership_config) {
+                told.send_replace(members::members(&metrics.membership_config));
+                membership = Some(Arc::clone(&metrics.membership_config));
             }
             let term = Term(metrics.vote.leader_id.term);
             let leader = metrics.current_leader.map(ReplicaId);

@@ -96,7 +96,7 @@ impl Chaos {
             return;
         }
         let host = stage.machines() + which;
-        let links = others(host, stage.hosts.len())
+        let links: Links = others(host, stage.hosts.len())
             .flat_map(|other| both_ways(host, other))
             .collect();
         stage.board.mark("name_server_cut");
@@ -107,7 +107,8 @@ impl Chaos {
         self.schedule(until_ms, Due::Mend(links));
     }
 
-    pub(super) fn cut(&mut self, stage: &mut Stage<'_>, links: &Links) {
+    /// Cuts links, each from the first host to the second; cuts of one link are counted.
+    pub fn cut(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
         for &(from, to) in links {
             if self.held.remove(&(from.min(to), from.max(to))) {
                 stage.sim.release(stage.hosts[from].as_str(), stage.hosts[to].as_str());
@@ -122,7 +123,8 @@ impl Chaos {
         }
     }
 
-    pub(super) fn mend(&mut self, stage: &mut Stage<'_>, links: &Links) {
+    /// Takes back one cut of each of these links.
+    pub fn mend(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
         let mut mended = 0;
         for &(from, to) in links {
             let cuts = self.cuts.entry((from, to)).or_default();

@@ -99,7 +99,7 @@ impl Chaos {
         }
         let story = format!("{} {what}", stage.title(machine));
         stage.trace.tell("chaos", story);
-        let links = others(machine, stage.hosts.len())
+        let links: Vec<(usize, usize)> = others(machine, stage.hosts.len())
             .flat_map(|other| [(machine, other), (other, machine)])
             .collect();
         self.cut(stage, &links);
