@@ -173,35 +173,16 @@ pub fn fits(fault: Fault, layout: &Layout) -> bool {
         Target::LeaderOf(group) => group < groups,
         Target::Replica(machine) => machine < machines,
     };
+    if let Some(target) = fault.target() {
+        return target_fits(target);
+    }
     match fault {
-        Fault::Blackout | Fault::AllDown(_) | Fault::NoSpaceAnywhere | Fault::Topic(_) => true,
         // A profile without name servers draws the fault all the same.
         Fault::NameServerCut(which) => which < layout.name_servers.max(1),
         Fault::Split(a, b) | Fault::Hold(a, b) => a < machines && b < machines,
         Fault::Transfer(machine) => machine < machines,
         Fault::RollingRestart(group) | Fault::Grow(group) | Fault::Shrink(group) => group < groups,
-        Fault::Kill(target)
-        | Fault::PowerLoss(target)
-        | Fault::CrashLoop(target)
-        | Fault::Outage(target)
-        | Fault::Pause(target)
-        | Fault::Wipe(target)
-        | Fault::Isolate(target)
-        | Fault::CutOff(target)
-        | Fault::Mute(target)
-        | Fault::Deafen(target)
-        | Fault::Bridge(target)
-        | Fault::Minority(target)
-        | Fault::Slow(target, _)
-        | Fault::Reset(target)
-        | Fault::ClientsCut(target)
-        | Fault::FailWrite(target)
-        | Fault::FailSync(target)
-        | Fault::NoSpace(target)
-        | Fault::SlowSync(target, _)
-        | Fault::Flip(target, ..)
-        | Fault::Clock(target, ..)
-        | Fault::Swap(target) => target_fits(target),
+        _ => true,
     }
 }
 
