@@ -27,7 +27,12 @@ pub fn broker_group_name(group: usize) -> String {
 }
 
 /// Sets the stage.
-pub fn scene(seed: Seed, layout: &Layout, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
+pub fn scene(
+    seed: Seed,
+    (layout, few_clients): (&Layout, bool),
+    board: &Board,
+    trace: &Trace,
+) -> (Stage<'static>, Box<dyn Scene>) {
     let drawn = Drawn::draw(&mut seed.stream("options"));
     let names: Vec<String> = (0..layout.broker_groups.len()).map(broker_group_name).collect();
     let (mut stage, endpoints, witness) = servers::servers(seed, (layout, &names), &drawn, board, trace);
@@ -42,7 +47,7 @@ pub fn scene(seed: Seed, layout: &Layout, board: &Board, trace: &Trace) -> (Stag
         trace: trace.clone(),
         quiet: quiet.clone(),
     };
-    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload);
+    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload, few_clients);
     let judge = Judge {
         history,
         witness,

@@ -70,6 +70,9 @@ pub struct Scope {
     /// Let go wrong what this file lists: a JSON list of faults, as in a replay file.
     #[arg(long, value_name = "FILE", conflicts_with = "no_faults")]
     pub plan: Option<PathBuf>,
+    /// One client of each kind that cannot be missed, instead of those that the seed draws.
+    #[arg(long)]
+    pub few_clients: bool,
     /// Take it for a violation when this mark is reached, or reached so often: what is the least that reaches it?
     #[arg(long, value_name = "MARK[=TIMES]")]
     pub forbid: Option<Forbidden>,
@@ -87,6 +90,7 @@ impl Scope {
         Ok(RunOptions {
             seconds: self.seconds.unwrap_or(options.seconds),
             faults,
+            few_clients: self.few_clients,
             forbid: self.forbid.clone(),
             ..options
         })

@@ -92,6 +92,8 @@ pub struct RunOptions {
     pub seconds: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// One client of each kind that cannot be missed, instead of those that the seed draws.
+    pub few_clients: bool,
     /// A mark that counts as a violation.
     pub forbid: Option<Forbidden>,
     /// The replay file that all of this was read from.
@@ -112,6 +114,7 @@ impl RunOptions {
             profile,
             seconds: profile.seconds(),
             faults: Faults::Drawn,
+            few_clients: false,
             forbid: None,
             replay: None,
             trace: None,
@@ -136,6 +139,9 @@ impl RunOptions {
             Faults::Planned(_, file) => {
                 arguments.extend(["--plan".to_owned(), file.display().to_string()]);
             }
+        }
+        if self.few_clients {
+            arguments.push("--few-clients".to_owned());
         }
         if let Some(forbidden) = &self.forbid {
             arguments.extend(["--forbid".to_owned(), forbidden.to_string()]);
@@ -237,7 +243,7 @@ fn play(
 ) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, board, trace),
-        _ => cluster::scene(options.seed, layout, board, trace),
+        _ => cluster::scene(options.seed, (layout, options.few_clients), board, trace),
     };
     let until_ms = options.seconds * 1_000;
     report.plan = match &options.faults {
