@@ -24,7 +24,7 @@ use ledgermq_client::Options;
 use turmoil::Sim;
 
 use crate::{
-    history::{Group, History},
+    history::{Group, History, What},
     net::SimNet,
     seed::{Draws, Seed},
     trace::Trace,
@@ -108,6 +108,20 @@ impl Mix {
         }
     }
 
+    /// One client of each kind that cannot be missed; what they do stays as it is.
+    fn few(self) -> Mix {
+        Mix {
+            producers: 1,
+            ordered_producers: 1,
+            billing: 1,
+            pushes: 1,
+            simple_in_order: false,
+            retry: false,
+            visitors: false,
+            ..self
+        }
+    }
+
     fn topics(&self) -> Vec<(&'static str, &'static str)> {
         let mut topics = vec![(ORDERS, "normal"), (PAYMENTS, "fifo")];
         if self.events {
@@ -148,6 +162,8 @@ struct Host {
     lives: Arc<Mutex<u64>>,
     /// Messages named so far.
     named: Arc<Mutex<u64>>,
+    /// What a consumer is about to be told of a message: nobody will hear it if its life ends now.
+    open: Arc<Mutex<Option<What>>>,
 }
 
 impl Host {
@@ -189,9 +205,11 @@ impl Host {
     }
 }
 
-/// Puts the clients' hosts on the stage; their names go to the end of `hosts`.
-pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workload) {
-    let mix = Mix::draw(workload.seed);
+/// Puts the clients' hosts on the stage; their names go to the end of `hosts`. `few`: one of each kind that cannot be
+/// missed, instead of those that the seed draws.
+pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workload, few: bool) {
+    let drawn = Mix::draw(workload.seed);
+    let mix = if few { drawn.few() } else { drawn };
     workload.trace.tell("options", format!("{mix:?}"));
     let ready = Arc::new(AtomicBool::new(false));
     let mut put = |role: &str, number: u64, play: fn(Host) -> Playing| {
@@ -204,6 +222,7 @@ pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workloa
             ready: ready.clone(),
             lives: Arc::default(),
             named: Arc::default(),
+            open: Arc::default(),
         };
         hosts.push(name.clone());
         sim.host(name, move || play(host.clone()));

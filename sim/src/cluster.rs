@@ -31,7 +31,7 @@ pub fn broker_group_name(group: usize) -> String {
 pub fn scene(
     seed: Seed,
     plant: Plant,
-    layout: &Layout,
+    (layout, few_clients): (&Layout, bool),
     board: &Board,
     trace: &Trace,
 ) -> (Stage<'static>, Box<dyn Scene>) {
@@ -52,7 +52,7 @@ pub fn scene(
         trace: trace.clone(),
         quiet: quiet.clone(),
     };
-    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload);
+    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload, few_clients);
     let judge = Judge {
         history,
         witness,
