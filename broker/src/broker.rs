@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use ledgermq_proto::net::{BoxedStream, Listener, Net};
 use ledgermq_raft_store::disk::Disk;
-use ledgermq_raft_store::{self as raft, Handle, PeerStream, ReplicaId, Role, Status, Timings};
+use ledgermq_raft_store::{self as raft, Handle, PeerStream, Planted, ReplicaId, Role, Status, Timings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -356,6 +356,7 @@ async fn open_log(
             election_max_ms: config.election_max_ms,
             silence_ms: config.silence_ms,
         },
+        planted: Planted::default(),
     };
     let raft_seams = raft::Seams {
         disk: Arc::clone(&seams.disk),

@@ -33,7 +33,7 @@ mod sweeper;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -43,8 +43,10 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::disk::Disk;
+use crate::planted::Planted;
 use crate::status::LogSpan;
 use crate::types::{EntryId, LogIndex};
+pub(crate) use format::{take_u32, take_u64};
 use index::Located;
 use shared::{Op, Shared, stopped};
 pub use sweeper::Sweeper;
@@ -85,6 +87,8 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// Where the random generations of segments come from; should differ at every start.
     pub seed: u64,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
 }
 
 /// The ends of a log.
@@ -260,6 +264,11 @@ impl Log {
     /// What [`Log::save_committed`] noted last, as far as it survived.
     pub fn committed(&self) -> Option<EntryId> {
         self.shared.committed().id
+    }
+
+    /// The bug planted in it.
+    pub(crate) fn planted(&self) -> Planted {
+        self.shared.planted
     }
 
     /// The ends of the log at this moment.

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::disk::Disk;
+use crate::planted::Planted;
 use crate::types::ReplicaId;
 
 /// One replica's settings. The caller has checked them (see [`Options::check`]).
@@ -35,6 +36,8 @@ pub struct Options {
     pub durability: Durability,
     /// Heartbeats and elections.
     pub timings: Timings,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
 }
 
 /// What an acknowledged command survives.

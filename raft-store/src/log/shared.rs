@@ -19,6 +19,7 @@ use crate::log::reading::read_header;
 use crate::log::scan::{Depth, scan};
 use crate::log::sidecar::{self, Place};
 use crate::log::slots::Slots;
+use crate::planted::Planted;
 use crate::types::{EntryId, LogIndex};
 
 /// Called once an append is durable, or will never be.
@@ -73,6 +74,8 @@ pub struct Committed {
 
 /// State shared between handles and writer.
 pub struct Shared {
+    /// A bug on purpose.
+    pub planted: Planted,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     index: Mutex<Index>,
@@ -94,9 +97,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, index: Index, vote: Option<Bytes>, committed: Committed) -> Shared {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        (dir, planted): (PathBuf, Planted),
+        index: Index,
+        vote: Option<Bytes>,
+        committed: Committed,
+    ) -> Shared {
         let durable = index.state().durable.map_or(LogIndex(0), |id| id.index);
         Shared {
+            planted,
             disk,
             dir,
             index: Mutex::new(index),
@@ -137,7 +147,7 @@ impl Shared {
         let mut positions = known.positions;
         if positions.len() as u64 != entries {
             let start = Place::start(&header, checksum);
-            let scanned = scan(&file, &header, start, last, Depth::Headers)?;
+            let scanned = scan(&file, &header, start, last, Depth::Headers, self.planted)?;
             if (scanned.positions.len() as u64) < entries {
                 return Err(damaged(&format!(
                     "only {} of {entries} entries are intact: {}",

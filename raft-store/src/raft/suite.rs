@@ -12,6 +12,7 @@ use crate::disk::{Disk, FaultyDisk, RealDisk};
 use crate::log::{Log, LogOptions};
 use crate::machine::{Applied, Export, ExportPart, Machine, MachineError};
 use crate::options::Durability;
+use crate::planted::Planted;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
 use crate::raft::store::Store;
@@ -115,6 +116,7 @@ async fn store(disk: Arc<dyn Disk>, folder: Option<tempfile::TempDir>) -> (Open,
         segment_bytes: 1 << 20,
         tail_cache_bytes: 1 << 16,
         seed: 1,
+        planted: Planted::default(),
     };
     let (log, writer) = Log::open(disk, options).await.expect("opens");
     let open = Open {

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use ledgermq_raft_store::disk::FaultyDisk;
 use ledgermq_raft_store::{
-    Connect, Durability, EntryId, Handle, Options, PeerStream, ProposeError, Proposed, ReplicaId, Seams, State,
-    Timings, open,
+    Connect, Durability, EntryId, Handle, Options, PeerStream, Planted, ProposeError, Proposed, ReplicaId, Seams,
+    State, Timings, open,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, watch};
@@ -258,6 +258,7 @@ impl Group {
             in_flight_bytes: 1 << 20,
             durability: Durability::FsyncQuorum,
             timings: Timings::default(),
+            planted: Planted::default(),
         };
         let seams = Seams {
             disk: Arc::new(replica.disk.clone()),
