@@ -107,7 +107,7 @@ class Work:
         fifo = wire.definition.MessageType.FIFO
         for n in range(count):
             tag = {"tag": ["paid", "open"][n % 2]} if n % 3 else {}
-            self.send("plain", f"{name}-plain-{n}", times=1 + 7 * n % 300, keys=[f"key-{n}"], properties={"n": str(n)}, **tag)
+            self.send("plain", f"{name}-plain-{n}", times=1 + 29 * n % 1200, keys=[f"key-{n}"], properties={"n": str(n)}, **tag)
             self.send("ordered", f"{name}-ordered-{n}", message_type=fifo, message_group=f"group-{n % 3}")
             if n % 4 == 0:
                 self.send("mixed", f"{name}-mixed-{n}")

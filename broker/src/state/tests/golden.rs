@@ -143,15 +143,15 @@ fn consume(node: &mut Node) {
 
 /// A lease that renews by itself, twice; and one whose client goes away.
 fn renew(node: &mut Node) {
-    for consumer_group in ["ordered", "latest"] {
-        node.send("normal", 2, consumer_group, "", "");
-        let plan = node.plan("ordered", "normal", "", &Filter::All, &Reserved::new());
+    for name in ["stays", "leaves"] {
+        node.send("normal", 2, name, "", "");
+        let plan = node.plan("tagged", "normal", "", &Filter::All, &Reserved::new());
         let lease = Lease {
-            consumer_group: "ordered".to_string(),
+            consumer_group: "tagged".to_string(),
             topic: "normal".to_string(),
             invisible_ms: limits::RENEW_FIRST_MS,
             auto_renew: true,
-            client_id: format!("client of {consumer_group}"),
+            client_id: format!("client that {name}"),
             attempt_id: String::new(),
             ranges: plan.ranges,
         };
@@ -161,17 +161,17 @@ fn renew(node: &mut Node) {
         let granted = leased.granted[0];
         for _ in 0..2 {
             let all = (QueueOffset(0), QueueOffset(u64::MAX - 1));
-            let due = node.view.self_renewing(("ordered", "normal"), granted.queue_id, all, granted.lease);
+            let due = node.view.self_renewing(("tagged", "normal"), granted.queue_id, all, granted.lease);
             node.act(Action::Renew(Renew {
-                consumer_group: "ordered".to_string(),
+                consumer_group: "tagged".to_string(),
                 topic: "normal".to_string(),
                 spans: due,
             }));
         }
     }
     node.act(Action::ReleaseClient(ReleaseClient {
-        consumer_group: "ordered".to_string(),
-        client_id: "client of latest".to_string(),
+        consumer_group: "tagged".to_string(),
+        client_id: "client that leaves".to_string(),
     }));
 }
 
@@ -190,8 +190,16 @@ fn history(node: &mut Node) {
     node.cut(upto).expect("cut");
     let last = node.last();
     node.cut(LogIndex(last.get() + 9)).expect_err("ahead of itself");
-    node.now_ms += limits::WINDOW_MS / 2;
-    node.send("mixed", 1, "m-12", "paid", "");
+    // A dead letter that lies where it was sent, and what is remembered of the last entries.
+    node.send("normal", 1, "late", "", "");
+    for _ in 0..3 {
+        node.receive("plain", "normal");
+        node.now_ms += limits::WINDOW_MS / 2;
+    }
+    let batch = (0..6).map(|n| message("normal", n % 2, &format!("e-{n}"), "paid", ""));
+    let batch = batch.collect();
+    node.send_all("normal", batch).expect("sent");
+    together(node);
 }
 
 fn written(node: &Node) -> String {
@@ -242,17 +250,35 @@ fn kinds(kept: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     (commands.collect(), pairs.collect())
 }
 
-const LEVEL_1: &str = include_str!("../../../tests/data/level-1.txt");
+fn kept(file: &str) -> String {
+    let path = format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).expect("it is part of the sources")
+}
 
-#[test]
-fn level_1_is_as_the_first_release_wrote_it() {
+/// The history at this level; its commands are the kinds 1 to `kinds_max`.
+fn check(level: u32, kinds_max: u8) {
+    let file = format!("level-{level}.txt");
+    let kept = kept(&file);
     let mut node = Node::new(Arc::new(MemoryKv::new()));
+    if level > 1 {
+        node.act(Action::RaiseFormatLevel { to: level });
+    }
     history(&mut node);
-    same(&node, "level-1.txt", LEVEL_1);
-    same(&replayed(LEVEL_1), "level-1.txt", LEVEL_1);
-    let (commands, pairs) = kinds(LEVEL_1);
-    let all: BTreeSet<String> = (1..=13).map(|kind| format!("{kind:02x}")).collect();
+    same(&node, &file, &kept);
+    same(&replayed(&kept), &file, &kept);
+    let (commands, pairs) = kinds(&kept);
+    let all: BTreeSet<String> = (1..=kinds_max).map(|kind| format!("{kind:02x}")).collect();
     assert_eq!(commands, all, "every kind of command is in the history");
     let all: BTreeSet<String> = Family::shared().map(|family| (family as u8).to_string()).collect();
     assert_eq!(pairs, all, "every family of pairs is in the history");
+}
+
+#[test]
+fn level_1_is_as_the_first_release_wrote_it() {
+    check(1, 13);
+}
+
+#[test]
+fn level_2_is_as_it_was_written_first() {
+    check(2, 14);
 }
