@@ -18,6 +18,7 @@ use crate::leader::{Leader, unexpected};
 use crate::limits;
 use crate::refusal::LeadError;
 use crate::state::command::Action;
+use crate::state::level::FORMAT_LEVEL;
 use crate::state::outcome::Outcome;
 
 /// Raises the level whenever all members support more, while this replica leads.
@@ -48,6 +49,9 @@ pub async fn tell_format_level(leader: Arc<Leader>) {
 }
 
 async fn raise(leader: &Arc<Leader>) -> Result<(), LeadError> {
+    if leader.view.format_level() >= FORMAT_LEVEL {
+        return Ok(());
+    }
     // Nobody joins between the look at the members and the command.
     let Some(_hold) = leader.handle.hold_membership() else {
         return Ok(());
@@ -58,7 +62,10 @@ async fn raise(leader: &Arc<Leader>) -> Result<(), LeadError> {
     if to <= leader.view.format_level() {
         return Ok(());
     }
-    match leader.propose(leader.request_id(), Action::RaiseFormatLevel { to }).await? {
+    match leader
+        .propose(leader.request_id(), Action::RaiseFormatLevel { to })
+        .await?
+    {
         Outcome::FormatLevel { .. } => Ok(()),
         other => Err(unexpected(&other)),
     }
@@ -104,6 +111,10 @@ mod tests {
             Some(1),
             "a learner counts"
         );
-        assert_eq!(supported_by_all(&members(&[Some(2), None, Some(2)])), None, "one is away");
+        assert_eq!(
+            supported_by_all(&members(&[Some(2), None, Some(2)])),
+            None,
+            "one is away"
+        );
     }
 }

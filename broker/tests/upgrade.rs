@@ -74,7 +74,10 @@ async fn the_level_waits_for_the_member_that_supports_less() {
     assert_eq!(client.send(message("t", "m2", "after")).await, Code::Ok);
     assert_eq!(described(&cluster).await.format_level, FORMAT_LEVEL);
     let level = cluster.replicas[&3].broker.view().format_level();
-    assert_eq!(level, 1, "it is no member any more, and gets no command that it would stop at");
+    assert_eq!(
+        level, 1,
+        "it is no member any more, and gets no command that it would stop at"
+    );
     cluster.stop().await;
 }
 
@@ -97,7 +100,11 @@ async fn who_supports_less_than_the_state_is_not_added() {
     let refused = admin_of(&cluster, 1).add_replica(request).await.expect_err("refused");
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     for named in ["supports format level 1", VERSION, &format!("at level {FORMAT_LEVEL}")] {
-        assert!(refused.message().contains(named), "{named} is not in {:?}", refused.message());
+        assert!(
+            refused.message().contains(named),
+            "{named} is not in {:?}",
+            refused.message()
+        );
     }
     assert_eq!(described(&cluster).await.replicas.len(), 1);
     cluster.stop().await;

@@ -39,6 +39,9 @@ mod tests {
         assert_eq!((silent.level, silent.version.as_str()), (1, ""));
         assert_eq!(Release::told(7, "0.2.0").level, 7);
         let long = "ä".repeat(limits::VERSION_CHARS_MAX + 1);
-        assert_eq!(Release::told(1, &long).version.chars().count(), limits::VERSION_CHARS_MAX);
+        assert_eq!(
+            Release::told(1, &long).version.chars().count(),
+            limits::VERSION_CHARS_MAX
+        );
     }
 }

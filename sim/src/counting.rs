@@ -20,8 +20,8 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use ledgermq_proto::net::{Net, incoming};
 use ledgermq_raft_store::{
-    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, Release, ReplicaId, Seams,
-    Timings, disk::FaultyDisk, open, seeded,
+    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, Release, ReplicaId, Seams, Timings,
+    disk::FaultyDisk, open, seeded,
 };
 
 use self::{

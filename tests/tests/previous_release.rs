@@ -88,7 +88,10 @@ impl Found {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
         let folder = tempfile::tempdir().expect("a folder");
         let mut tar = Command::new("tar");
-        tar.arg("-xzf").arg(data.join("previous.tar.gz")).arg("-C").arg(folder.path());
+        tar.arg("-xzf")
+            .arg(data.join("previous.tar.gz"))
+            .arg("-C")
+            .arg(folder.path());
         assert!(tar.status().expect("tar is installed").success());
         let text = std::fs::read_to_string(data.join("previous.json")).expect("it is part of the sources");
         let expected: Expected = serde_json::from_str(&text).expect("as data.py writes it");
@@ -253,7 +256,14 @@ impl Running {
                 ..AckMessageEntry::default()
             }],
         });
-        code(self.rpc.ack_message(request).await.expect("answered").into_inner().status)
+        code(
+            self.rpc
+                .ack_message(request)
+                .await
+                .expect("answered")
+                .into_inner()
+                .status,
+        )
     }
 
     /// How much a consumer group has not done, over all topics.
@@ -272,7 +282,8 @@ impl Running {
     async fn serves_all(&mut self, expected: &Expected, group: &str) {
         let topics: BTreeSet<&str> = expected.messages.iter().map(|message| message.topic.as_str()).collect();
         for topic in topics {
-            let of_topic: Vec<&Stored> = expected.messages.iter().filter(|it| it.topic == topic).collect();
+            let mut of_topic: Vec<&Stored> = expected.messages.iter().filter(|it| it.topic == topic).collect();
+            of_topic.sort_by_key(|stored| (stored.queue, stored.offset));
             let mut found = Vec::new();
             while found.len() < of_topic.len() {
                 let more = self.receive(topic, group, 32).await;
@@ -283,11 +294,18 @@ impl Running {
             for (message, stored) in found.iter().zip(of_topic) {
                 let properties = system(message);
                 assert_eq!(
-                    (properties.queue_id, properties.queue_offset, properties.message_id.as_str()),
-                    (stored.queue, stored.offset, stored.id.as_str())
+                    (
+                        properties.queue_id,
+                        properties.queue_offset,
+                        properties.message_id.as_str()
+                    ),
+                    (stored.queue, Some(stored.offset), stored.id.as_str())
                 );
                 assert_eq!(properties.tag.clone().unwrap_or_default(), stored.tag);
-                assert_eq!(properties.message_group.clone().unwrap_or_default(), stored.message_group);
+                assert_eq!(
+                    properties.message_group.clone().unwrap_or_default(),
+                    stored.message_group
+                );
                 assert!(message.body == body(&stored.id, stored.times), "body of {}", stored.id);
             }
         }
@@ -300,7 +318,10 @@ fn seconds(seconds: i64) -> prost_types::Duration {
 
 /// The message group of what was sent.
 fn message_group<'a>(expected: &'a Expected, sent: &Sent) -> &'a str {
-    let stored = expected.messages.iter().find(|it| it.topic == sent.topic && it.id == sent.id);
+    let stored = expected
+        .messages
+        .iter()
+        .find(|it| it.topic == sent.topic && it.id == sent.id);
     &stored.expect("it was stored").message_group
 }
 
@@ -311,7 +332,9 @@ async fn the_state_at_level_1_is_what_the_previous_release_made_of_it() {
     let mut running = found.opened(1).await.expect("opens");
     let view = running.broker.view();
     view.make_digest().expect("read");
-    let digest = view.digest_of(LogIndex(expected.digest.index)).expect("its entry is in the log");
+    let digest = view
+        .digest_of(LogIndex(expected.digest.index))
+        .expect("its entry is in the log");
     assert_eq!(format!("{digest:032x}"), expected.digest.digest);
     assert_eq!(view.format_level(), 1);
     for (group, lag) in &expected.lags {
@@ -322,7 +345,12 @@ async fn the_state_at_level_1_is_what_the_previous_release_made_of_it() {
     for sent in &expected.sent_last {
         let count = running.count(&sent.topic);
         let offset = running.send(sent, message_group(expected, sent)).await;
-        assert_eq!((offset, running.count(&sent.topic)), (sent.offset, count), "{}", sent.id);
+        assert_eq!(
+            (offset, running.count(&sent.topic)),
+            (sent.offset, count),
+            "{}",
+            sent.id
+        );
     }
     // Leases of hours are held, those of seconds are over, and their messages come again.
     assert!(expected.held.len() > 20 && expected.expired.len() > 3);
@@ -338,7 +366,11 @@ async fn the_state_at_level_1_is_what_the_previous_release_made_of_it() {
         .iter()
         .map(|message| (system(message).message_id.clone(), system(message).delivery_attempt))
         .collect();
-    let due: Vec<_> = expected.expired.iter().map(|it| (it.id.clone(), Some(it.attempt + 1))).collect();
+    let due: Vec<_> = expected
+        .expired
+        .iter()
+        .map(|it| (it.id.clone(), Some(it.attempt + 1)))
+        .collect();
     assert_eq!(again, due);
     running.serves_all(expected, "reader").await;
     running.stopped().await;

@@ -34,7 +34,10 @@ use std::sync::Arc;
 /// Why an entry can't be applied. The replica stops.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApplyError {
-    #[error("command {number} of entry {id}: {error}; this replica runs version {}", level::VERSION)]
+    #[error(
+        "command {number} of entry {id}: {error}; this replica runs version {}",
+        level::VERSION
+    )]
     Command {
         id: EntryId,
         number: usize,

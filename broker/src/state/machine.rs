@@ -6,8 +6,8 @@ use super::effects::Effects;
 use super::export::{Assembly, StateExport};
 use super::hot::Hot;
 use super::kv::Kv;
-use super::limits;
 use super::level::{self, FORMAT_LEVEL};
+use super::limits;
 use super::meta::{self, Meta};
 use super::outcome::Outcome;
 use super::queue::IndexError;
@@ -112,10 +112,13 @@ impl StateMachine {
     ) -> Result<(StateMachine, View), OpenError> {
         let is_whole = !meta::is_installing(&*kv).map_err(IndexError::from)?;
         let hot = match is_whole {
-            true => Hot::load(&*kv, settings.cached_records)?,
+            true => {
+                // Before anything that a later level may write in another way.
+                supports(settings, Meta::of(&*kv).map_err(IndexError::from)?.format_level)?;
+                Hot::load(&*kv, settings.cached_records)?
+            }
             false => Hot::empty(settings.cached_records),
         };
-        supports(settings, hot.meta.format_level)?;
         let released = watch::Sender::new(hot.meta.cut);
         let format_level = watch::Sender::new(hot.meta.format_level);
         let shared = Arc::new(Shared {

@@ -157,7 +157,15 @@ fn print(broker_group: BrokerGroup) -> Result<(), Failure> {
         line_out("  memory-quorum: a power failure of several replicas can lose acknowledged messages")?;
     }
     let mut table = Table::new(&[
-        "REPLICA", "ADDRESS", "ROLE", "LAST", "COMMITTED", "APPLIED", "HEALTHY", "VERSION", "LEVEL",
+        "REPLICA",
+        "ADDRESS",
+        "ROLE",
+        "LAST",
+        "COMMITTED",
+        "APPLIED",
+        "HEALTHY",
+        "VERSION",
+        "LEVEL",
     ]);
     for it in broker_group.replicas {
         table.row(vec![

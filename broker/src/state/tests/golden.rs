@@ -13,8 +13,8 @@ use crate::state::command::{
     Action, Command, CreateConsumerGroup, CreateTopic, Lease, NewMessage, ReleaseClient, Renew,
 };
 use crate::state::identity::QueueOffset;
-use crate::state::kv::memory::MemoryKv;
 use crate::state::kv::Family;
+use crate::state::kv::memory::MemoryKv;
 use crate::state::limits;
 use crate::state::outcome::Outcome;
 use crate::state::plan::{Filter, Reserved};
@@ -36,7 +36,9 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Bytes {
     let digits = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
-    digits.map(|digits| u8::from_str_radix(digits, 16).expect("hexadecimal")).collect()
+    digits
+        .map(|digits| u8::from_str_radix(digits, 16).expect("hexadecimal"))
+        .collect()
 }
 
 /// Creates what the history needs, in every variant.
@@ -113,7 +115,10 @@ fn together(node: &mut Node) {
     let second = node.lease_command("tagged", "normal", "", &plan.ranges);
     let probe = node.command(Action::Probe);
     let outcomes = node.entry(&[first, probe, second]);
-    assert!(matches!(&outcomes[..], [Outcome::Leased(Ok(_)), Outcome::Probed, Outcome::Leased(Ok(_))]));
+    assert!(matches!(
+        &outcomes[..],
+        [Outcome::Leased(Ok(_)), Outcome::Probed, Outcome::Leased(Ok(_))]
+    ));
 }
 
 fn consume(node: &mut Node) {
@@ -161,7 +166,9 @@ fn renew(node: &mut Node) {
         let granted = leased.granted[0];
         for _ in 0..2 {
             let all = (QueueOffset(0), QueueOffset(u64::MAX - 1));
-            let due = node.view.self_renewing(("tagged", "normal"), granted.queue_id, all, granted.lease);
+            let due = node
+                .view
+                .self_renewing(("tagged", "normal"), granted.queue_id, all, granted.lease);
             node.act(Action::Renew(Renew {
                 consumer_group: "tagged".to_string(),
                 topic: "normal".to_string(),
@@ -206,7 +213,9 @@ fn written(node: &Node) -> String {
     let mut text = String::new();
     for entry in &node.log {
         text.push_str("commands");
-        entry.iter().for_each(|command| text.push_str(&format!(" {}", hex(command))));
+        entry
+            .iter()
+            .for_each(|command| text.push_str(&format!(" {}", hex(command))));
         text.push('\n');
     }
     for family in Family::shared() {

@@ -4,7 +4,7 @@ use super::harness::{BROKER_GROUP, Node};
 use crate::state::command::Action;
 use crate::state::effects::NoEffects;
 use crate::state::kv::memory::MemoryKv;
-use crate::state::kv::Family;
+use crate::state::kv::{Batch, Change, Family, Kv, KvView};
 use crate::state::level::{FORMAT_LEVEL, PACKED_RECENT, VERSION};
 use crate::state::machine::{OpenError, Settings, StateMachine};
 use crate::state::outcome::Outcome;
@@ -69,7 +69,10 @@ fn an_entry_that_demands_more_stops_the_replica_and_names_what_it_demands() {
     for (max, to) in [(1, 2), (FORMAT_LEVEL, FORMAT_LEVEL + 1)] {
         let mut node = Node::with(Arc::new(MemoryKv::new()), settings(max));
         let command = node.command(Action::RaiseFormatLevel { to }).encode();
-        let error = node.machine.apply(EntryId::new(1, 1), &[(8, command)]).expect_err("stops");
+        let error = node
+            .machine
+            .apply(EntryId::new(1, 1), &[(8, command)])
+            .expect_err("stops");
         for named in [
             format!("to {to}"),
             format!("supports {max}"),
@@ -78,7 +81,10 @@ fn an_entry_that_demands_more_stops_the_replica_and_names_what_it_demands() {
         ] {
             assert!(error.reason.contains(&named), "{named} is not in {:?}", error.reason);
         }
-        let later = node.machine.apply_blank(EntryId::new(1, 1)).expect_err("nothing follows");
+        let later = node
+            .machine
+            .apply_blank(EntryId::new(1, 1))
+            .expect_err("nothing follows");
         assert!(later.reason.contains(&error.reason));
         assert_eq!(node.view.format_level(), 1);
     }
@@ -103,6 +109,20 @@ fn a_state_of_a_later_level_is_not_opened() {
     let kv = Arc::new(MemoryKv::new());
     let mut node = Node::new(kv.clone());
     assert_eq!(raise(&mut node, 2), 2);
+    // What a later level wrote is not looked at.
+    let unread = Change::Put(Family::Recent, vec![1; 8], vec![u8::MAX]);
+    let with_unread = Arc::new(MemoryKv::new());
+    for family in Family::ALL {
+        let pairs = kv.scan(family, &[], &[], usize::MAX).expect("scan").into_iter();
+        let changes = pairs.map(|(key, value)| Change::Put(family, key, value)).collect();
+        with_unread.write(Batch { changes }).expect("write");
+    }
+    let changes = vec![unread];
+    with_unread.write(Batch { changes }).expect("write");
+    let opened = StateMachine::open(with_unread, BROKER_GROUP, settings(1), Arc::new(NoEffects));
+    let refused = opened.map(|_| ()).expect_err("refused");
+    assert_eq!(refused, OpenError::FormatLevel { found: 2, max: 1 });
+
     let open = |max| StateMachine::open(kv.clone(), BROKER_GROUP, settings(max), Arc::new(NoEffects));
     let refused = open(1).map(|_| ()).expect_err("refused");
     assert_eq!(refused, OpenError::FormatLevel { found: 2, max: 1 });
