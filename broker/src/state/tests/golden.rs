@@ -1,6 +1,7 @@
 //! What each format level writes, kept byte by byte in `broker/tests/data/level-N.txt`: the commands of one history, every
 //! pair that it leaves in the store, and the digest. A change of any of these bytes is a change of format: it needs a new
-//! level, and the old files stay. `level-1.txt` was written by the first release.
+//! level, and the old files stay. That level 1 is what the first release makes is shown on its own data folder, by
+//! tests/tests/previous_release.rs.
 //!
 //! ```text
 //! commands HEX HEX …       one line an entry, in the order of the log; nothing behind the word for a blank one
