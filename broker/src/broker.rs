@@ -35,8 +35,10 @@ use crate::server::{ClientRoute, PeerRoute, serve};
 use crate::state::kv::Kv;
 use crate::state::kv::memory::MemoryKv;
 use crate::state::kv::rocks::{RocksKv, RocksSettings};
+use crate::state::level;
 use crate::state::machine::{self, StateMachine};
 use crate::timers;
+use crate::upgrade;
 
 /// Where the state lies.
 pub enum KvSource {
@@ -199,7 +201,11 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     let hints = Arc::new(Hints::new(Arc::clone(&lanes), Arc::clone(&seams.wall_clock)));
     let topics = hints.topics();
     let kv = open_kv(&config, &seams)?;
-    let (state, view) = StateMachine::open(kv, &config.broker_group, machine::Settings::default(), hints)
+    let settings = machine::Settings {
+        format_level_max: config.format_level_max,
+        ..machine::Settings::default()
+    };
+    let (state, view) = StateMachine::open(kv, &config.broker_group, settings, hints)
         .map_err(|error| OpenBrokerError::State(error.to_string()))?;
 
     let (peers_stopping, peers_stop) = watch::channel(false);
@@ -255,6 +261,8 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     tasks.spawn(probe::keep_probing(door, Arc::clone(&routes), ready_sender));
     tasks.spawn(timers::renew_leases(Arc::clone(&leader)));
     tasks.spawn(timers::make_digests(Arc::clone(&leader)));
+    tasks.spawn(upgrade::raise_format_level(Arc::clone(&leader)));
+    tasks.spawn(upgrade::tell_format_level(Arc::clone(&leader)));
     let kept = Retention {
         age_ms: config.retention_hours * 3_600_000,
         bytes: config.retention_bytes,
@@ -357,6 +365,10 @@ async fn open_log(
             silence_ms: config.silence_ms,
         },
         planted: Planted::default(),
+        release: raft::Release {
+            level: config.format_level_max,
+            version: level::VERSION.to_owned(),
+        },
     };
     let raft_seams = raft::Seams {
         disk: Arc::clone(&seams.disk),

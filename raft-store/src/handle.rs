@@ -2,6 +2,8 @@
 
 mod membership;
 
+pub use membership::MembershipHold;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,6 +188,10 @@ impl<M: Machine> Handle<M> {
                 voter: member.voter,
                 incarnation: member.incarnation,
                 caught_up: progress.caught_up,
+                release: match own {
+                    true => Some(network.passport.release().clone()),
+                    false => network.presence.release(id),
+                },
             }
         });
         Status {

@@ -1,5 +1,6 @@
 //! What a replica tells about itself: its role, its members, how far it has come.
 
+use crate::release::Release;
 use crate::types::{EntryId, LogIndex, ReplicaId, Term};
 
 /// The part a replica plays at the moment.
@@ -75,6 +76,8 @@ pub struct MemberStatus {
     pub incarnation: u64,
     /// It lacks no more of the log than what is on its way, and is heard; only a leader knows this of the others.
     pub caught_up: bool,
+    /// The program it runs; `None` while it is not connected to this replica.
+    pub release: Option<Release>,
 }
 
 /// One finished segment of the log: it is written no more.

@@ -10,6 +10,7 @@ use crate::identity::{Identity, Keeper};
 use crate::peer::standing::Standing;
 use crate::peer::wire::Header;
 use crate::raft::config::{KeptMembership, Node, entry_id};
+use crate::release::Release;
 use crate::types::EntryId;
 
 /// What this replica shows, and what it knows of the others.
@@ -17,6 +18,7 @@ pub struct Passport {
     keeper: Arc<Keeper>,
     /// Whether this replica is still a member.
     pub standing: Standing,
+    release: Release,
     known: Mutex<Known>,
 }
 
@@ -33,11 +35,12 @@ struct Known {
 }
 
 impl Passport {
-    /// The passport of this folder's replica.
-    pub fn new(keeper: Arc<Keeper>) -> Passport {
+    /// The passport of this folder's replica, which runs this release.
+    pub fn new(keeper: Arc<Keeper>, release: Release) -> Passport {
         Passport {
             keeper,
             standing: Standing::new(),
+            release,
             known: Mutex::default(),
         }
     }
@@ -49,6 +52,11 @@ impl Passport {
     /// This replica.
     pub fn identity(&self) -> Identity {
         self.keeper.identity()
+    }
+
+    /// The program that this replica runs.
+    pub fn release(&self) -> &Release {
+        &self.release
     }
 
     /// The folder's identity file.
