@@ -20,6 +20,15 @@ pub struct Consumption {
     pub consumer_group: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+/// Labels of what is running.
+pub struct Build {
+    /// Of the program.
+    pub version: String,
+    /// The level of formats that it writes.
+    pub format_level: u32,
+}
+
 /// Counters of the verbs.
 #[derive(Clone, Default)]
 pub struct Metrics {

@@ -42,5 +42,7 @@ mod start;
 pub mod topic;
 pub mod view;
 
+pub(crate) use meta::FORMAT_LEVEL;
+
 #[cfg(test)]
 mod tests;

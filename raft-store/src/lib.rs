@@ -41,5 +41,7 @@ pub use open::{Driver, open};
 pub use options::{Connect, Durability, Options, OptionsError, PeerStream, Seams, Timings};
 pub use peer::service::PeerService;
 pub use raft::runtime::seeded;
-pub use status::{LogSpan, Member, MemberStatus, Role, State, Status};
+pub use status::{
+    LogSpan, Member, MemberStatus, MembershipStatus, Mismatch, RefusedCall, Role, State, Status, Trouble,
+};
 pub use types::{EntryId, LogIndex, ReplicaId, Term};
