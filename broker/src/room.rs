@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_must_win_back_a_little() {
-        let used = |percent| {
+        let used = |percent: u64| {
             Some(Space {
                 total_bytes: 1000,
                 free_bytes: 1000 - percent * 10,
