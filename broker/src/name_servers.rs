@@ -48,7 +48,9 @@ impl NameServers {
     /// How it stands with each, by address.
     pub fn all(&self) -> Vec<(String, Standing)> {
         let all = self.lock();
-        all.iter().map(|(address, standing)| (address.clone(), standing.clone())).collect()
+        all.iter()
+            .map(|(address, standing)| (address.clone(), standing.clone()))
+            .collect()
     }
 }
 

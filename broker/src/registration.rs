@@ -42,7 +42,9 @@ pub async fn keep_registered(registration: Registration, net: Arc<dyn Net>, name
         registration.becomes_voter().await;
         let opened = Instant::now();
         let ended = converse(&registration, &mut client, &mut known, &name_server).await;
-        let reason = ended.as_ref().map_or_else(tonic::Status::message, |()| "the stream ended");
+        let reason = ended
+            .as_ref()
+            .map_or_else(tonic::Status::message, |()| "the stream ended");
         registration.name_servers.lost(&name_server, reason);
         match &ended {
             Ok(()) => {}

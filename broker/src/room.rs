@@ -264,7 +264,13 @@ mod tests {
         assert_eq!(decide(&voters), Decision::HandOver(ReplicaId(2)));
         voters[1].caught_up = false;
         assert_eq!(decide(&voters), Decision::Take, "nobody can take over yet");
-        let five = [voter(1, true), voter(2, true), voter(3, false), voter(4, false), voter(5, false)];
+        let five = [
+            voter(1, true),
+            voter(2, true),
+            voter(3, false),
+            voter(4, false),
+            voter(5, false),
+        ];
         assert_eq!(decide(&five), Decision::HandOver(ReplicaId(5)));
     }
 
@@ -278,7 +284,14 @@ mod tests {
         };
         let room = Room::new(90);
         let full = |room: &Room| room.own().expect("looked").full;
-        for (percent, expected) in [(89, false), (90, true), (89, true), (88, false), (89, false), (95, true)] {
+        for (percent, expected) in [
+            (89, false),
+            (90, true),
+            (89, true),
+            (88, false),
+            (89, false),
+            (95, true),
+        ] {
             room.looked(used(percent));
             assert_eq!(full(&room), expected, "{percent}");
         }
@@ -295,7 +308,10 @@ mod tests {
         room.check_send().expect("room");
         room.set_reason(Some("no room".to_owned()));
         let refusal = room.check_send().expect_err("refused");
-        assert_eq!((refusal.code, refusal.message.as_str()), (Code::TooManyRequests, "no room"));
+        assert_eq!(
+            (refusal.code, refusal.message.as_str()),
+            (Code::TooManyRequests, "no room")
+        );
         room.set_reason(None);
         room.check_send().expect("room again");
     }

@@ -132,6 +132,9 @@ async fn hand_over(leader: &Leader, to: ReplicaId) {
     match transfer.await {
         Ok(Ok(())) => tracing::warn!(to = to.get(), "the disk is full: leadership handed over"),
         Ok(Err(error)) => tracing::warn!(to = to.get(), %error, "the disk is full, but leadership was not handed over"),
-        Err(_) => tracing::warn!(to = to.get(), "the disk is full, but leadership was not handed over in time"),
+        Err(_) => tracing::warn!(
+            to = to.get(),
+            "the disk is full, but leadership was not handed over in time"
+        ),
     }
 }

@@ -114,7 +114,13 @@ mod tests {
 
     #[test]
     fn what_is_used_is_rounded_up() {
-        let used = |total_bytes, free_bytes| Space { total_bytes, free_bytes }.used_percent();
+        let used = |total_bytes, free_bytes| {
+            Space {
+                total_bytes,
+                free_bytes,
+            }
+            .used_percent()
+        };
         assert_eq!((used(100, 100), used(100, 26), used(1000, 249)), (0, 74, 76));
         assert_eq!((used(100, 0), used(0, 0), used(u64::MAX, 1)), (100, 100, 100));
     }

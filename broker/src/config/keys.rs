@@ -75,7 +75,10 @@ const ROCKETMQ: &[(&str, &str)] = &[
         "nothing: there is no controller, the replicas elect their leader",
     ),
     ("fileReservedTime", "`retention_hours`"),
-    ("deleteWhen", "nothing: whole segments are forgotten as they come of age"),
+    (
+        "deleteWhen",
+        "nothing: whole segments are forgotten as they come of age",
+    ),
     (
         "diskMaxUsedSpaceRatio",
         "`retention_bytes`, which bounds the log; `disk_full_percent`, above which sends are refused",

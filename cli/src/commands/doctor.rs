@@ -17,9 +17,11 @@ use serde::Serialize;
 
 /// The flags.
 #[derive(Args)]
-#[command(after_help = "Exit code 0: nothing is critical (there may be warnings); 4: something is; 5: no replica answered.\n\
+#[command(
+    after_help = "Exit code 0: nothing is critical (there may be warnings); 4: something is; 5: no replica answered.\n\
     Example: ledgermq doctor --endpoints 10.0.0.1:8081\n\
-    Example, on a machine whose broker refuses to start: ledgermq doctor --data-dir /var/lib/ledgermq")]
+    Example, on a machine whose broker refuses to start: ledgermq doctor --data-dir /var/lib/ledgermq"
+)]
 pub struct Arguments {
     /// Only this broker group
     #[arg(long)]
@@ -76,7 +78,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         && !survey.answers.is_empty()
         && !survey.group_names().contains(name)
     {
-        return Err(Failure::new(Kind::NotFound, format!("nobody knows broker group {name}")));
+        return Err(Failure::new(
+            Kind::NotFound,
+            format!("nobody knows broker group {name}"),
+        ));
     }
     let findings = judge(&survey, only);
     if arguments.json {
@@ -94,7 +99,9 @@ fn count(findings: &[Finding], severity: Severity) -> usize {
 
 /// Nobody answered, and nothing else was found: everything about the cluster is open.
 fn is_unanswered(survey: &Survey, findings: &[Finding]) -> bool {
-    let certain = findings.iter().any(|it| it.severity == Severity::Critical && it.code != "no-answer");
+    let certain = findings
+        .iter()
+        .any(|it| it.severity == Severity::Critical && it.code != "no-answer");
     survey.answers.is_empty() && !certain
 }
 
@@ -131,7 +138,12 @@ fn document<'a>(survey: &'a Survey, findings: &'a [Finding]) -> Document<'a> {
 }
 
 fn print(finding: &Finding) -> Result<(), Failure> {
-    line_out(&format!("{:<8}  {}  {}", finding.severity.word(), finding.whom(), finding.code))?;
+    line_out(&format!(
+        "{:<8}  {}  {}",
+        finding.severity.word(),
+        finding.whom(),
+        finding.code
+    ))?;
     line_out(&format!("  {}", finding.cause))?;
     if !finding.next.is_empty() {
         line_out(&format!("  next: {}", finding.next))?;
@@ -177,7 +189,10 @@ mod tests {
             answers: vec![Answer::default(); answers],
             ..Survey::default()
         };
-        let findings: Vec<Finding> = severities.iter().map(|(severity, code)| Finding::new(*severity, code, "x")).collect();
+        let findings: Vec<Finding> = severities
+            .iter()
+            .map(|(severity, code)| Finding::new(*severity, code, "x"))
+            .collect();
         let word = document(&survey, &findings).verdict;
         (verdict(&survey, &findings).err().map(|failure| failure.kind()), word)
     }
@@ -186,12 +201,22 @@ mod tests {
     fn the_exit_code_is_of_the_worst() {
         use Severity::{Critical, Ok, Warning};
         assert_eq!(verdict_of(&[(Ok, "healthy")], 1), (None, "healthy"));
-        assert_eq!(verdict_of(&[(Warning, "learner"), (Ok, "log-whole")], 1), (None, "warnings"));
+        assert_eq!(
+            verdict_of(&[(Warning, "learner"), (Ok, "log-whole")], 1),
+            (None, "warnings")
+        );
         let critical = (Some(Kind::Refused), "critical");
         assert_eq!(verdict_of(&[(Critical, "poisoned"), (Warning, "learner")], 1), critical);
         let unanswered = (Some(Kind::Unavailable), "unanswered");
         assert_eq!(verdict_of(&[(Critical, "no-answer"), (Ok, "log-whole")], 0), unanswered);
-        assert_eq!(verdict_of(&[(Critical, "corrupt-log"), (Critical, "no-answer")], 0), critical);
-        assert_eq!(verdict_of(&[(Critical, "no-answer")], 1), critical, "one broker group of two");
+        assert_eq!(
+            verdict_of(&[(Critical, "corrupt-log"), (Critical, "no-answer")], 0),
+            critical
+        );
+        assert_eq!(
+            verdict_of(&[(Critical, "no-answer")], 1),
+            critical,
+            "one broker group of two"
+        );
     }
 }

@@ -201,12 +201,18 @@ mod tests {
         sort(&mut findings);
         let codes: Vec<&str> = findings.iter().map(|it| it.code).collect();
         assert_eq!(codes, ["no-quorum", "poisoned", "learner", "healthy"]);
-        assert_eq!((findings[0].whom(), findings[1].whom()), ("g".to_owned(), "g/2".to_owned()));
+        assert_eq!(
+            (findings[0].whom(), findings[1].whom()),
+            ("g".to_owned(), "g/2".to_owned())
+        );
     }
 
     #[test]
     fn spans_and_sizes_are_short() {
-        assert_eq!([900, 12_300, 150_000, 7_200_000].map(span), ["900 ms", "12 s", "2 min", "2 h"]);
+        assert_eq!(
+            [900, 12_300, 150_000, 7_200_000].map(span),
+            ["900 ms", "12 s", "2 min", "2 h"]
+        );
         assert_eq!([5, 5 << 20, 3 << 29].map(bytes), ["5 bytes", "5 MiB", "1.5 GiB"]);
     }
 }

@@ -119,7 +119,10 @@ impl Gathering {
 async fn routes(net: &Arc<dyn Net>, address: &str) -> Result<Routes, Status> {
     let channel = channel(Arc::clone(net), address, ChannelOptions::default());
     let mut client = RegistryClient::new(channel).max_decoding_message_size(limits::DOCTOR_ROUTES_BYTES_MAX);
-    client.list_routes(ListRoutesRequest {}).await.map(tonic::Response::into_inner)
+    client
+        .list_routes(ListRoutesRequest {})
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {

@@ -44,7 +44,11 @@ pub fn judge(survey: &Survey, only: Option<&str>) -> Vec<Finding> {
 }
 
 fn nobody(survey: &Survey) -> Finding {
-    let asked: Vec<String> = survey.silent.iter().map(|(address, why)| format!("{address} ({why})")).collect();
+    let asked: Vec<String> = survey
+        .silent
+        .iter()
+        .map(|(address, why)| format!("{address} ({why})"))
+        .collect();
     Finding::new(
         Severity::Critical,
         "no-answer",
@@ -56,9 +60,11 @@ fn nobody(survey: &Survey) -> Finding {
 
 fn healthy(group: &super::survey::Group) -> Finding {
     let (members, voters) = (group.seats.len(), group.voters().count());
-    let leader = group.leader().map_or("a leader that did not answer here".to_owned(), |it| {
-        format!("replica {} in term {}", it.replica, it.term)
-    });
+    let leader = group
+        .leader()
+        .map_or("a leader that did not answer here".to_owned(), |it| {
+            format!("replica {} in term {}", it.replica, it.term)
+        });
     let learners = match members - voters {
         0 => String::new(),
         count => format!(" and {count} learners"),

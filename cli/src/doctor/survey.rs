@@ -103,7 +103,11 @@ impl Survey {
 
     /// One broker group, sorted.
     pub fn group<'a>(&'a self, name: &'a str) -> Group<'a> {
-        let answers: Vec<&Answer> = self.answers.iter().filter(|it| it.report.broker_group == name).collect();
+        let answers: Vec<&Answer> = self
+            .answers
+            .iter()
+            .filter(|it| it.report.broker_group == name)
+            .collect();
         let cluster_id = cluster_of(&answers);
         let insiders = answers.iter().filter(|it| it.report.cluster_id == cluster_id);
         let newest = insiders
@@ -121,7 +125,8 @@ impl Survey {
             })
             .collect();
         let seated = |report: &Report| {
-            let of_seat = |seat: &Seat| (seat.member.id, seat.member.incarnation) == (report.replica, report.incarnation);
+            let of_seat =
+                |seat: &Seat| (seat.member.id, seat.member.incarnation) == (report.replica, report.incarnation);
             report.cluster_id == cluster_id && seats.iter().any(of_seat)
         };
         let mut seen = BTreeSet::new();
@@ -179,7 +184,9 @@ impl<'a> Group<'a> {
 
     /// The report of the leader: the one of the highest term among those that serve.
     pub fn leader(&self) -> Option<&'a Report> {
-        self.working().filter(|report| report.serving).max_by_key(|report| report.term)
+        self.working()
+            .filter(|report| report.serving)
+            .max_by_key(|report| report.term)
     }
 
     /// The members that one of them hears, itself included.
@@ -191,10 +198,13 @@ impl<'a> Group<'a> {
 
     /// Who heard this member last among those that do the hearing, and how many milliseconds ago.
     pub fn last_heard(&self, id: u64) -> Option<(u64, u64)> {
-        let said = self.working().filter(|report| report.replica != id).filter_map(|report| {
-            let member = report.members.iter().find(|member| member.id == id)?;
-            Some((member.heard_ms_ago?, report.replica))
-        });
+        let said = self
+            .working()
+            .filter(|report| report.replica != id)
+            .filter_map(|report| {
+                let member = report.members.iter().find(|member| member.id == id)?;
+                Some((member.heard_ms_ago?, report.replica))
+            });
         said.min().map(|(ago, by)| (by, ago))
     }
 

@@ -9,14 +9,7 @@ use super::{Disk, Open};
 
 /// Runs the whole suite; `make` answers a disk and a directory on it that does not exist yet.
 pub fn run<D: Disk>(mut make: impl FnMut() -> (D, PathBuf)) {
-    let suite: [fn(&dyn Disk, &Path); 6] = [
-        names,
-        opening,
-        reading_and_writing,
-        lengths,
-        removed_and_renamed,
-        room,
-    ];
+    let suite: [fn(&dyn Disk, &Path); 6] = [names, opening, reading_and_writing, lengths, removed_and_renamed, room];
     for case in suite {
         let (disk, dir) = make();
         disk.create_dir_all(&dir.join("log")).expect("create directories");

@@ -48,7 +48,10 @@ impl Histogram {
         self.sum_us.fetch_add(micros, Ordering::Relaxed);
         let now = Instant::now();
         let mut slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
-        if slices.back().is_none_or(|slice| now.duration_since(slice.began) >= SLICE) {
+        if slices
+            .back()
+            .is_none_or(|slice| now.duration_since(slice.began) >= SLICE)
+        {
             if slices.len() == SLICES {
                 slices.pop_front();
             }
@@ -134,7 +137,13 @@ mod tests {
         histogram.count(Duration::from_millis(101));
         assert_eq!(histogram.recent().p99_us, 200_000);
         tokio::time::advance(Duration::from_secs(31)).await;
-        assert_eq!(histogram.recent(), Recent { count: 1, p99_us: 200_000 });
+        assert_eq!(
+            histogram.recent(),
+            Recent {
+                count: 1,
+                p99_us: 200_000
+            }
+        );
         for _ in 0..20 {
             tokio::time::advance(SLICE).await;
             histogram.count(Duration::from_micros(1));

@@ -120,7 +120,11 @@ mod tests {
         let clock = ClusterClock::new(Arc::new(|| 1_000_000));
         assert_eq!(clock.offset_ms(), None);
         clock.sample(2, 1_002_000, Instant::now());
-        assert_eq!(clock.offset_ms(), Some(-1_000), "two clocks: half of what lies between them");
+        assert_eq!(
+            clock.offset_ms(),
+            Some(-1_000),
+            "two clocks: half of what lies between them"
+        );
         clock.sample(3, 1_002_000, Instant::now());
         assert_eq!(clock.offset_ms(), Some(-2_000));
         tokio::time::advance(SAMPLE_LIFE + Duration::from_secs(1)).await;

@@ -152,7 +152,10 @@ impl Passport {
         match &own.cluster_id {
             None => return Some((Mismatch::NoCluster, "this replica belongs to no cluster yet".to_owned())),
             Some(cluster_id) if *cluster_id != header.cluster_id => {
-                let reason = format!("it belongs to cluster {cluster_id}, the caller to {:?}", header.cluster_id);
+                let reason = format!(
+                    "it belongs to cluster {cluster_id}, the caller to {:?}",
+                    header.cluster_id
+                );
                 return Some((Mismatch::Cluster, reason));
             }
             Some(_) => {}
@@ -183,7 +186,9 @@ impl Passport {
     /// The calls refused lately, the last of each caller, by its number.
     pub fn refused(&self) -> Vec<RefusedCall> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = refused.iter().map(|(from, (why, reason, at))| (from, why, reason, at.elapsed()));
+        let lately = refused
+            .iter()
+            .map(|(from, (why, reason, at))| (from, why, reason, at.elapsed()));
         lately
             .filter(|(_, _, _, ago)| *ago <= limits::REFUSED_CALL_LIFE)
             .map(|(from, why, reason, ago)| RefusedCall {
@@ -232,13 +237,34 @@ mod tests {
         assert_eq!(passport.check(Some(header(1))).expect("fits"), 1);
         assert!(passport.refused().is_empty());
         let wrong = [
-            (Mismatch::BrokerGroup, Header { broker_group: "b".to_owned(), ..header(1) }),
+            (
+                Mismatch::BrokerGroup,
+                Header {
+                    broker_group: "b".to_owned(),
+                    ..header(1)
+                },
+            ),
             (Mismatch::Replica, Header { to: 3, ..header(1) }),
-            (Mismatch::Cluster, Header { cluster_id: "d".to_owned(), ..header(1) }),
-            (Mismatch::Incarnation, Header { to_incarnation: 8, ..header(1) }),
+            (
+                Mismatch::Cluster,
+                Header {
+                    cluster_id: "d".to_owned(),
+                    ..header(1)
+                },
+            ),
+            (
+                Mismatch::Incarnation,
+                Header {
+                    to_incarnation: 8,
+                    ..header(1)
+                },
+            ),
         ];
         for (why, header) in wrong {
-            assert_eq!(passport.check(Some(header)).expect_err("refused").code(), tonic::Code::FailedPrecondition);
+            assert_eq!(
+                passport.check(Some(header)).expect_err("refused").code(),
+                tonic::Code::FailedPrecondition
+            );
             assert_eq!(passport.refused()[0].why, why);
         }
         assert!(passport.refused()[0].reason.contains("incarnation 0000000000000008"));

@@ -5,7 +5,11 @@ use crate::doctor::survey::{Folder, Survey};
 
 pub(super) fn judge(survey: &Survey, found: &mut Vec<Finding>) {
     let Some(folder) = &survey.folder else { return };
-    found.extend(findings(folder).into_iter().map(|it| owned(folder, it.about(format!("log {}", folder.log)))));
+    found.extend(
+        findings(folder)
+            .into_iter()
+            .map(|it| owned(folder, it.about(format!("log {}", folder.log)))),
+    );
 }
 
 fn owned(folder: &Folder, finding: Finding) -> Finding {

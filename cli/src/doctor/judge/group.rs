@@ -60,7 +60,9 @@ fn durability(group: &Group, found: &mut Vec<Finding>) {
     if by_word.len() > 1 {
         let cause = format!("the replicas have different durability: {}", listed(&by_word));
         let finding = Finding::new(Severity::Warning, "durability-differs", cause);
-        found.push(finding.next("an acknowledgement promises what its leader has: set the key alike and restart one by one"));
+        found.push(
+            finding.next("an acknowledgement promises what its leader has: set the key alike and restart one by one"),
+        );
     }
     if by_word.contains_key("memory-quorum") {
         let cause = "durability is memory-quorum: a power failure of several replicas can lose acknowledged messages";
@@ -78,7 +80,10 @@ fn versions(group: &Group, found: &mut Vec<Finding>) {
     }
     let levels = sorted(group, |report| report.format_level_max);
     if levels.len() > 1 {
-        let named: BTreeMap<String, Vec<u64>> = levels.into_iter().map(|(level, ids)| (format!("level {level}"), ids)).collect();
+        let named: BTreeMap<String, Vec<u64>> = levels
+            .into_iter()
+            .map(|(level, ids)| (format!("level {level}"), ids))
+            .collect();
         let cause = format!(
             "the replicas support different format levels, so the state stays at the lowest: {}",
             listed(&named)

@@ -71,7 +71,9 @@ fn refusal(report: &Report) -> Option<Finding> {
     }
     let cause = format!("sends answer TOO_MANY_REQUESTS: {}", report.sends_refused);
     let finding = Finding::new(Severity::Critical, "sends-refused", cause);
-    Some(finding.next("make room on the full disks or bring the missing replicas back; receives and acknowledgements go on meanwhile"))
+    Some(finding.next(
+        "make room on the full disks or bring the missing replicas back; receives and acknowledgements go on meanwhile",
+    ))
 }
 
 fn fsync(report: &Report) -> Option<Finding> {
@@ -102,5 +104,9 @@ fn clock(report: &Report) -> Option<Finding> {
         if offset > 0 { "ahead of" } else { "behind" }
     );
     let finding = Finding::new(Severity::Warning, "clock-off", cause);
-    Some(finding.next("set it right and keep it so (NTP); the cluster goes by the median, so one wrong clock moves nothing"))
+    Some(
+        finding.next(
+            "set it right and keep it so (NTP); the cluster goes by the median, so one wrong clock moves nothing",
+        ),
+    )
 }

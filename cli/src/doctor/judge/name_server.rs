@@ -12,15 +12,21 @@ pub(super) fn judge(survey: &Survey, group: &Group, found: &mut Vec<Finding>) {
     };
     for (address, routes) in &survey.name_servers {
         let Ok(routes) = routes else { continue };
-        let configured = group.working().any(|it| it.name_servers.iter().any(|server| server.address == *address));
+        let configured = group
+            .working()
+            .any(|it| it.name_servers.iter().any(|server| server.address == *address));
         if !configured {
             continue;
         }
         match routes.broker_groups.iter().find(|route| route.name == group.name) {
             None => {
-                let cause = format!("name server {address} does not know the broker group: clients that ask it find no queue of it");
+                let cause = format!(
+                    "name server {address} does not know the broker group: clients that ask it find no queue of it"
+                );
                 let finding = Finding::new(Severity::Warning, "name-server-lacks-group", cause).about(server(address));
-                found.push(finding.next("brokers register by themselves within seconds; see why they do not in their logs"));
+                found.push(
+                    finding.next("brokers register by themselves within seconds; see why they do not in their logs"),
+                );
             }
             Some(route) => found.extend(route_of(address, route, group, leader)),
         }
@@ -37,13 +43,17 @@ fn server(address: &str) -> String {
 fn route_of(address: &str, route: &BrokerGroupRoute, group: &Group, leader: &Report) -> Vec<Finding> {
     let mut found = Vec::new();
     if (route.term, route.leader) != (leader.term, Some(leader.replica)) {
-        let told = route.leader.map_or("no leader".to_owned(), |id| format!("replica {id}"));
+        let told = route
+            .leader
+            .map_or("no leader".to_owned(), |id| format!("replica {id}"));
         let cause = format!(
             "name server {address} has {told} of term {}, but replica {} leads term {}",
             route.term, leader.replica, leader.term
         );
         let finding = Finding::new(Severity::Warning, "name-server-old-leader", cause).about(server(address));
-        found.push(finding.next("every replica forwards, so clients only pay a hop; the leader's log says why it does not register there"));
+        found.push(finding.next(
+            "every replica forwards, so clients only pay a hop; the leader's log says why it does not register there",
+        ));
     }
     for report in group.working().filter(|report| report.ready) {
         let id = report.replica;
@@ -66,7 +76,10 @@ fn route_of(address: &str, route: &BrokerGroupRoute, group: &Group, leader: &Rep
 /// A name server that answers here, where a replica is not registered.
 fn unregistered(survey: &Survey, group: &Group, report: &Report) -> Vec<Finding> {
     let votes = group.voters().any(|seat| seat.id() == report.replica);
-    let servers = report.name_servers.iter().filter(|it| votes && report.ready && !it.registered);
+    let servers = report
+        .name_servers
+        .iter()
+        .filter(|it| votes && report.ready && !it.registered);
     let answers = |address: &str| survey.name_servers.get(address).is_some_and(Result::is_ok);
     let servers = servers.filter(|it| answers(&it.address));
     servers
@@ -80,7 +93,9 @@ fn unregistered(survey: &Survey, group: &Group, report: &Report) -> Vec<Finding>
                 report.replica, it.address
             );
             let finding = Finding::new(Severity::Warning, "not-registered", cause).at(report.replica);
-            finding.next("look at the network between the two, and whether another cluster uses the broker group's name there")
+            finding.next(
+                "look at the network between the two, and whether another cluster uses the broker group's name there",
+            )
         })
         .collect()
 }

@@ -26,9 +26,14 @@ pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
         if member.voter {
             let lags = behind.filter(|lag| *lag > LAG_ENTRIES && heard.contains(&id) && !member.caught_up);
             if let Some(lag) = lags {
-                let cause = format!("replica {id} is {lag} entries behind its leader, replica {}", leader.replica);
+                let cause = format!(
+                    "replica {id} is {lag} entries behind its leader, replica {}",
+                    leader.replica
+                );
                 let finding = Finding::new(Severity::Warning, "replication-lag", cause).at(id);
-                found.push(finding.next("after a start it catches up by itself; if the lag grows, its disk or its network is too slow"));
+                found.push(finding.next(
+                    "after a start it catches up by itself; if the lag grows, its disk or its network is too slow",
+                ));
             }
             continue;
         }

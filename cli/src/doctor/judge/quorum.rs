@@ -14,7 +14,10 @@ pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
         found.push(no_quorum(group, best, heard));
         return;
     };
-    let leading = group.working().filter(|report| report.role == "leader").max_by_key(|it| it.term);
+    let leading = group
+        .working()
+        .filter(|report| report.role == "leader")
+        .max_by_key(|it| it.term);
     found.push(match leading {
         Some(leader) => Finding::new(
             Severity::Critical,
@@ -74,14 +77,18 @@ fn leaders(group: &Group, found: &mut Vec<Finding>) {
 fn voters_heard(group: &Group, report: &Report) -> usize {
     let heard = group.heard_by(report);
     let stopped = |seat: &Seat| seat.report.is_some_and(|report| !report.poisoned.is_empty());
-    let voters = group.voters().filter(|seat| heard.contains(&seat.id()) && !stopped(seat));
+    let voters = group
+        .voters()
+        .filter(|seat| heard.contains(&seat.id()) && !stopped(seat));
     voters.count()
 }
 
 fn no_quorum(group: &Group, best: Option<&Report>, heard: usize) -> Finding {
     let heard_ids = best.map(|report| group.heard_by(report)).unwrap_or_default();
     let stopped = |seat: &Seat| seat.report.is_some_and(|report| !report.poisoned.is_empty());
-    let missing = group.voters().filter(|seat| !heard_ids.contains(&seat.id()) || stopped(seat));
+    let missing = group
+        .voters()
+        .filter(|seat| !heard_ids.contains(&seat.id()) || stopped(seat));
     let missing: Vec<String> = missing.map(|seat| absence(group, seat)).collect();
     let (voters, majority) = (group.voters().count(), group.majority());
     let cause = format!(

@@ -35,9 +35,11 @@ fn absent(group: &Group, seat: &Seat) -> Option<Finding> {
             other.replica, other.broker_group
         );
         let finding = Finding::new(Severity::Critical, "address-taken", cause).at(id);
-        return Some(finding.next("give each replica an address of its own, and tell the others where it is").command(
-            set_address(group, id, "HOST:PORT", "HOST:PORT"),
-        ));
+        return Some(
+            finding
+                .next("give each replica an address of its own, and tell the others where it is")
+                .command(set_address(group, id, "HOST:PORT", "HOST:PORT")),
+        );
     }
     if let Some((by, reason)) = group.refusals(id) {
         let cause = format!("replica {id} gives no report here and refuses replica {by}: {reason}");
@@ -84,7 +86,11 @@ fn present(group: &Group, seat: &Seat, report: &Report, found: &mut Vec<Finding>
             report.damage_reads, report.damage
         );
         let finding = Finding::new(Severity::Critical, "corrupt-entry", cause).at(id);
-        found.push(finding.next("stop it, check its whole log, and replace it by a new number").command(replace(group, id)));
+        found.push(
+            finding
+                .next("stop it, check its whole log, and replace it by a new number")
+                .command(replace(group, id)),
+        );
     }
     addresses(group, seat, report, found);
     if !report.ready && group.serves() && seat.member.voter {
@@ -93,7 +99,9 @@ fn present(group: &Group, seat: &Seat, report: &Report, found: &mut Vec<Finding>
             report.role, report.term
         );
         let finding = Finding::new(Severity::Critical, "not-ready", cause).at(id);
-        found.push(finding.next("if it does not become ready within seconds, look at the network between it and the leader"));
+        found.push(
+            finding.next("if it does not become ready within seconds, look at the network between it and the leader"),
+        );
     }
     for member in &report.members {
         found.extend(trouble(group, report, member.id));

@@ -65,7 +65,10 @@ fn one(group: &Group, report: &Report, address: &str) -> Finding {
 /// Another folder under a member's number: the membership tells, or the calls that it had to refuse.
 fn wiped(group: &Group, report: &Report) -> Option<String> {
     let id = report.replica;
-    let (own, words) = (report.incarnation, "a wiped or other folder under an old number; the others never take it");
+    let (own, words) = (
+        report.incarnation,
+        "a wiped or other folder under an old number; the others never take it",
+    );
     if let Some(seat) = group.seats.iter().find(|seat| seat.id() == id) {
         return Some(format!(
             "replica {id} runs with incarnation {own:016x}, the membership has {:016x}: {words}",
