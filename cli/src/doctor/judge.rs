@@ -1,12 +1,12 @@
 //! From a survey to findings: pure, one file a subject.
 
 mod folder;
-mod group;
 mod machine;
 mod name_server;
 mod progress;
 mod quorum;
 mod seat;
+mod setup;
 mod stranger;
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ pub fn judge(survey: &Survey, only: Option<&str>) -> Vec<Finding> {
         let group = survey.group(name);
         let mut found = Vec::new();
         quorum::judge(&group, &mut found);
-        group::judge(&group, &mut found);
+        setup::judge(&group, &mut found);
         seat::judge(&group, &mut found);
         stranger::judge(&group, &mut found);
         machine::judge(&group, &mut found);
@@ -58,7 +58,7 @@ fn nobody(survey: &Survey) -> Finding {
     .command("ledgermq doctor --data-dir DIR")
 }
 
-fn healthy(group: &super::survey::Group) -> Finding {
+fn healthy(group: &super::survey::BrokerGroup) -> Finding {
     let (members, voters) = (group.seats.len(), group.voters().count());
     let leader = group
         .leader()

@@ -65,7 +65,7 @@ impl Seat<'_> {
 
 /// One broker group.
 #[derive(Debug)]
-pub struct Group<'a> {
+pub struct BrokerGroup<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its cluster; empty before the bootstrap.
@@ -102,7 +102,7 @@ impl Survey {
     }
 
     /// One broker group, sorted.
-    pub fn group<'a>(&'a self, name: &'a str) -> Group<'a> {
+    pub fn group<'a>(&'a self, name: &'a str) -> BrokerGroup<'a> {
         let answers: Vec<&Answer> = self
             .answers
             .iter()
@@ -135,7 +135,7 @@ impl Survey {
             .filter(|it| seen.insert((it.report.replica, it.report.incarnation)))
             .collect();
         let told = self.told().filter(|(group, _, _)| *group == name);
-        Group {
+        BrokerGroup {
             name,
             cluster_id,
             joint: newest.is_some_and(|it| it.report.membership_joint),
@@ -160,7 +160,7 @@ fn cluster_of<'a>(answers: &[&'a Answer]) -> &'a str {
     best.map_or("", |(cluster_id, _)| cluster_id)
 }
 
-impl<'a> Group<'a> {
+impl<'a> BrokerGroup<'a> {
     /// The reports of members that have not stopped.
     pub fn working(&self) -> impl Iterator<Item = &'a Report> + '_ {
         let reports = self.seats.iter().filter_map(|seat| seat.report);

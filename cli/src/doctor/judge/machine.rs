@@ -3,7 +3,7 @@
 use ledgermq_proto::admin::HealthDisk;
 
 use crate::doctor::finding::{Finding, Severity, bytes};
-use crate::doctor::survey::{Group, Report};
+use crate::doctor::survey::{BrokerGroup, Report};
 
 /// From so much used on an operator is told, in percent.
 const FILLING_PERCENT: u64 = 75;
@@ -16,7 +16,7 @@ const FSYNCS_MIN: u64 = 20;
 /// A clock may be so far off the median.
 const CLOCK_OFF_MS: u64 = 1_000;
 
-pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
+pub(super) fn judge(group: &BrokerGroup, found: &mut Vec<Finding>) {
     for report in group.seats.iter().filter_map(|seat| seat.report) {
         let id = report.replica;
         found.extend(disk(report).map(|it| it.at(id)));

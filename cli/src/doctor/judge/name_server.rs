@@ -3,10 +3,10 @@
 use ledgermq_proto::registry::BrokerGroupRoute;
 
 use crate::doctor::finding::{Finding, Severity};
-use crate::doctor::survey::{Group, Report, Survey};
+use crate::doctor::survey::{BrokerGroup, Report, Survey};
 
 /// A name server's part in one broker group.
-pub(super) fn judge(survey: &Survey, group: &Group, found: &mut Vec<Finding>) {
+pub(super) fn judge(survey: &Survey, group: &BrokerGroup, found: &mut Vec<Finding>) {
     let Some(leader) = group.leader().filter(|_| group.serves()) else {
         return;
     };
@@ -40,7 +40,7 @@ fn server(address: &str) -> String {
     format!("name server {address}")
 }
 
-fn route_of(address: &str, route: &BrokerGroupRoute, group: &Group, leader: &Report) -> Vec<Finding> {
+fn route_of(address: &str, route: &BrokerGroupRoute, group: &BrokerGroup, leader: &Report) -> Vec<Finding> {
     let mut found = Vec::new();
     if (route.term, route.leader) != (leader.term, Some(leader.replica)) {
         let told = route
@@ -74,7 +74,7 @@ fn route_of(address: &str, route: &BrokerGroupRoute, group: &Group, leader: &Rep
 }
 
 /// A name server that answers here, where a replica is not registered.
-fn unregistered(survey: &Survey, group: &Group, report: &Report) -> Vec<Finding> {
+fn unregistered(survey: &Survey, group: &BrokerGroup, report: &Report) -> Vec<Finding> {
     let votes = group.voters().any(|seat| seat.id() == report.replica);
     let servers = report
         .name_servers

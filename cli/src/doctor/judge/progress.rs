@@ -1,12 +1,12 @@
 //! How far the replicas are: apply, replication, learners.
 
 use crate::doctor::finding::{Finding, Severity};
-use crate::doctor::survey::Group;
+use crate::doctor::survey::BrokerGroup;
 
 /// So many entries behind is worth a word: what is on its way under load is less.
 const LAG_ENTRIES: u64 = 1_000;
 
-pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
+pub(super) fn judge(group: &BrokerGroup, found: &mut Vec<Finding>) {
     for report in group.working() {
         let lag = report.committed_index.saturating_sub(report.applied_index);
         if lag > LAG_ENTRIES {
@@ -41,7 +41,7 @@ pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
     }
 }
 
-fn learner(group: &Group, id: u64, caught_up: bool, behind: Option<u64>) -> Finding {
+fn learner(group: &BrokerGroup, id: u64, caught_up: bool, behind: Option<u64>) -> Finding {
     let state = match (caught_up, behind) {
         (true, _) => "has caught up".to_owned(),
         (false, Some(entries)) => format!("is {entries} entries behind"),

@@ -1,9 +1,9 @@
 //! Is there a majority, and a leader that serves? Is there one too many?
 
 use crate::doctor::finding::{Finding, Severity, span};
-use crate::doctor::survey::{Group, Report, Seat};
+use crate::doctor::survey::{BrokerGroup, Report, Seat};
 
-pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
+pub(super) fn judge(group: &BrokerGroup, found: &mut Vec<Finding>) {
     leaders(group, found);
     if group.serves() || group.seats.is_empty() {
         return;
@@ -44,7 +44,7 @@ pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
 }
 
 /// Voters with a leader of their own choice each.
-fn leaders(group: &Group, found: &mut Vec<Finding>) {
+fn leaders(group: &BrokerGroup, found: &mut Vec<Finding>) {
     let mut leading: Vec<&Report> = group.working().filter(|report| report.role == "leader").collect();
     leading.sort_by_key(|report| (report.term, report.replica));
     let Some(newest) = leading.pop() else { return };
@@ -74,7 +74,7 @@ fn leaders(group: &Group, found: &mut Vec<Finding>) {
 }
 
 /// How many voters a working replica hears, itself included, that have not stopped for good.
-fn voters_heard(group: &Group, report: &Report) -> usize {
+fn voters_heard(group: &BrokerGroup, report: &Report) -> usize {
     let heard = group.heard_by(report);
     let stopped = |seat: &Seat| seat.report.is_some_and(|report| !report.poisoned.is_empty());
     let voters = group
@@ -83,7 +83,7 @@ fn voters_heard(group: &Group, report: &Report) -> usize {
     voters.count()
 }
 
-fn no_quorum(group: &Group, best: Option<&Report>, heard: usize) -> Finding {
+fn no_quorum(group: &BrokerGroup, best: Option<&Report>, heard: usize) -> Finding {
     let heard_ids = best.map(|report| group.heard_by(report)).unwrap_or_default();
     let stopped = |seat: &Seat| seat.report.is_some_and(|report| !report.poisoned.is_empty());
     let missing = group
@@ -102,7 +102,7 @@ fn no_quorum(group: &Group, best: Option<&Report>, heard: usize) -> Finding {
 }
 
 /// Why a voter does not count, in words.
-pub(super) fn absence(group: &Group, seat: &Seat) -> String {
+pub(super) fn absence(group: &BrokerGroup, seat: &Seat) -> String {
     let (id, address) = (seat.id(), &seat.member.client_address);
     let heard = match group.last_heard(id) {
         Some((by, ago)) => format!(", last heard {} ago by replica {by}", span(ago)),

@@ -2,12 +2,12 @@
 
 use super::quorum::absence;
 use crate::doctor::finding::{Finding, Severity, span};
-use crate::doctor::survey::{Group, Report, Seat};
+use crate::doctor::survey::{BrokerGroup, Report, Seat};
 
 /// Trouble between replicas is told when it lasts so long.
 const TROUBLE_MS: u64 = 1_000;
 
-pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
+pub(super) fn judge(group: &BrokerGroup, found: &mut Vec<Finding>) {
     for seat in &group.seats {
         match seat.report {
             Some(report) => present(group, seat, report, found),
@@ -16,7 +16,7 @@ pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
     }
 }
 
-fn replace(group: &Group, id: u64) -> String {
+fn replace(group: &BrokerGroup, id: u64) -> String {
     format!(
         "ledgermq replica replace --broker-group {} --old {id} --id ID --peer-address HOST:PORT --client-address HOST:PORT",
         group.name
@@ -24,7 +24,7 @@ fn replace(group: &Group, id: u64) -> String {
 }
 
 /// No report from this member. A wiped one is told as a stranger.
-fn absent(group: &Group, seat: &Seat) -> Option<Finding> {
+fn absent(group: &BrokerGroup, seat: &Seat) -> Option<Finding> {
     if group.impostor(seat).is_some() {
         return None;
     }
@@ -68,7 +68,7 @@ fn absent(group: &Group, seat: &Seat) -> Option<Finding> {
     )
 }
 
-fn present(group: &Group, seat: &Seat, report: &Report, found: &mut Vec<Finding>) {
+fn present(group: &BrokerGroup, seat: &Seat, report: &Report, found: &mut Vec<Finding>) {
     let id = seat.id();
     if !report.poisoned.is_empty() {
         let cause = format!("replica {id} has stopped for good: {}", report.poisoned);
@@ -108,14 +108,14 @@ fn present(group: &Group, seat: &Seat, report: &Report, found: &mut Vec<Finding>
     }
 }
 
-fn set_address(group: &Group, id: u64, peer: &str, client: &str) -> String {
+fn set_address(group: &BrokerGroup, id: u64, peer: &str, client: &str) -> String {
     format!(
         "ledgermq replica set-address --broker-group {} --id {id} --peer-address {peer} --client-address {client}",
         group.name
     )
 }
 
-fn addresses(group: &Group, seat: &Seat, report: &Report, found: &mut Vec<Finding>) {
+fn addresses(group: &BrokerGroup, seat: &Seat, report: &Report, found: &mut Vec<Finding>) {
     let (member, id) = (seat.member, seat.id());
     let told = (&report.peer_address, &report.client_address);
     let kept = (&member.peer_address, &member.client_address);
@@ -132,7 +132,7 @@ fn addresses(group: &Group, seat: &Seat, report: &Report, found: &mut Vec<Findin
 }
 
 /// A working replica does not get through to another working one.
-fn trouble(group: &Group, report: &Report, to: u64) -> Option<Finding> {
+fn trouble(group: &BrokerGroup, report: &Report, to: u64) -> Option<Finding> {
     let member = report.members.iter().find(|member| member.id == to)?;
     let trouble = member.trouble.as_ref().filter(|trouble| trouble.for_ms >= TROUBLE_MS)?;
     group.working().find(|other| other.replica == to)?;

@@ -1,9 +1,9 @@
 //! Who answers in the name of a broker group and is none of its members.
 
 use crate::doctor::finding::{Finding, Severity};
-use crate::doctor::survey::{Group, Report};
+use crate::doctor::survey::{BrokerGroup, Report};
 
-pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
+pub(super) fn judge(group: &BrokerGroup, found: &mut Vec<Finding>) {
     for stranger in &group.strangers {
         let report = &stranger.report;
         found.push(one(group, report, &stranger.address).at(report.replica));
@@ -13,7 +13,7 @@ pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
     }
 }
 
-fn one(group: &Group, report: &Report, address: &str) -> Finding {
+fn one(group: &BrokerGroup, report: &Report, address: &str) -> Finding {
     let id = report.replica;
     if !report.cluster_id.is_empty() && report.cluster_id != group.cluster_id {
         let cause = format!(
@@ -63,7 +63,7 @@ fn one(group: &Group, report: &Report, address: &str) -> Finding {
 }
 
 /// Another folder under a member's number: the membership tells, or the calls that it had to refuse.
-fn wiped(group: &Group, report: &Report) -> Option<String> {
+fn wiped(group: &BrokerGroup, report: &Report) -> Option<String> {
     let id = report.replica;
     let (own, words) = (
         report.incarnation,
@@ -83,7 +83,7 @@ fn wiped(group: &Group, report: &Report) -> Option<String> {
 }
 
 /// Name servers or other broker groups tell of it, and nobody of it answers.
-fn untold(group: &Group) -> Finding {
+fn untold(group: &BrokerGroup) -> Finding {
     let told = group.told.iter().map(|(id, address)| {
         let why = group.silence(address).unwrap_or("not asked");
         format!("replica {id} at {address} ({why})")

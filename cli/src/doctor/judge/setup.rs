@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::doctor::finding::{Finding, Severity};
-use crate::doctor::survey::{Group, Report};
+use crate::doctor::survey::{BrokerGroup, Report};
 
-pub(super) fn judge(group: &Group, found: &mut Vec<Finding>) {
+pub(super) fn judge(group: &BrokerGroup, found: &mut Vec<Finding>) {
     redundancy(group, found);
     joint(group, found);
     durability(group, found);
     versions(group, found);
 }
 
-fn redundancy(group: &Group, found: &mut Vec<Finding>) {
+fn redundancy(group: &BrokerGroup, found: &mut Vec<Finding>) {
     let voters = group.voters().count();
     let add = format!(
         "ledgermq replica add --broker-group {} --id ID --peer-address HOST:PORT --client-address HOST:PORT --promote",
@@ -47,7 +47,7 @@ fn redundancy(group: &Group, found: &mut Vec<Finding>) {
     found.push(finding.command(add));
 }
 
-fn joint(group: &Group, found: &mut Vec<Finding>) {
+fn joint(group: &BrokerGroup, found: &mut Vec<Finding>) {
     if group.joint {
         let cause = "a change of the membership is half done: majorities of the old and of the new voters are needed";
         let finding = Finding::new(Severity::Warning, "joint-membership", cause);
@@ -55,7 +55,7 @@ fn joint(group: &Group, found: &mut Vec<Finding>) {
     }
 }
 
-fn durability(group: &Group, found: &mut Vec<Finding>) {
+fn durability(group: &BrokerGroup, found: &mut Vec<Finding>) {
     let by_word = sorted(group, |report| report.durability.clone());
     if by_word.len() > 1 {
         let cause = format!("the replicas have different durability: {}", listed(&by_word));
@@ -71,7 +71,7 @@ fn durability(group: &Group, found: &mut Vec<Finding>) {
     }
 }
 
-fn versions(group: &Group, found: &mut Vec<Finding>) {
+fn versions(group: &BrokerGroup, found: &mut Vec<Finding>) {
     let versions = sorted(group, |report| report.version.clone());
     if versions.len() > 1 {
         let cause = format!("the replicas run different versions: {}", listed(&versions));
@@ -94,7 +94,7 @@ fn versions(group: &Group, found: &mut Vec<Finding>) {
 }
 
 /// The numbers of the replicas that gave a report, by something in it.
-fn sorted<K: Ord>(group: &Group, key: impl Fn(&Report) -> K) -> BTreeMap<K, Vec<u64>> {
+fn sorted<K: Ord>(group: &BrokerGroup, key: impl Fn(&Report) -> K) -> BTreeMap<K, Vec<u64>> {
     let mut sorted: BTreeMap<K, Vec<u64>> = BTreeMap::new();
     for report in group.seats.iter().filter_map(|seat| seat.report) {
         sorted.entry(key(report)).or_default().push(report.replica);
