@@ -37,8 +37,10 @@ use crate::server::{ClientRoute, PeerRoute, serve};
 use crate::state::kv::Kv;
 use crate::state::kv::memory::MemoryKv;
 use crate::state::kv::rocks::{RocksKv, RocksSettings};
+use crate::state::level;
 use crate::state::machine::{self, StateMachine};
 use crate::timers;
+use crate::upgrade;
 
 /// Where the state lies.
 pub enum KvSource {
@@ -201,7 +203,11 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     let hints = Arc::new(Hints::new(Arc::clone(&lanes), Arc::clone(&seams.wall_clock)));
     let topics = hints.topics();
     let kv = open_kv(&config, &seams)?;
-    let (state, view) = StateMachine::open(kv, &config.broker_group, machine::Settings::default(), hints)
+    let settings = machine::Settings {
+        format_level_max: config.format_level_max,
+        ..machine::Settings::default()
+    };
+    let (state, view) = StateMachine::open(kv, &config.broker_group, settings, hints)
         .map_err(|error| OpenBrokerError::State(error.to_string()))?;
 
     let (peers_stopping, peers_stop) = watch::channel(false);
@@ -250,6 +256,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         own: Arc::new(Own {
             peer_address: peer_address.clone(),
             ready: ready.clone(),
+            format_level_max: config.format_level_max,
             name_servers: Arc::clone(&name_servers),
             wall_clock: Arc::clone(&seams.wall_clock),
         }),
@@ -266,6 +273,8 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     tasks.spawn(timers::make_digests(Arc::clone(&leader)));
     let (disk, data_dir) = (Arc::clone(&seams.disk), config.data_dir.clone());
     tasks.spawn(timers::watch_disk(Arc::clone(&leader), disk, data_dir));
+    tasks.spawn(upgrade::raise_format_level(Arc::clone(&leader)));
+    tasks.spawn(upgrade::tell_format_level(Arc::clone(&leader)));
     let kept = Retention {
         age_ms: config.retention_hours * 3_600_000,
         bytes: config.retention_bytes,
@@ -367,6 +376,10 @@ async fn open_log(
             election_min_ms: config.election_min_ms,
             election_max_ms: config.election_max_ms,
             silence_ms: config.silence_ms,
+        },
+        release: raft::Release {
+            level: config.format_level_max,
+            version: level::VERSION.to_owned(),
         },
     };
     let raft_seams = raft::Seams {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::level::FORMAT_LEVEL;
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -61,6 +63,7 @@ pub struct RawConfig {
     pub tail_cache_bytes: u64,
     pub memtable_bytes: u64,
     pub block_cache_bytes: u64,
+    pub format_level_max: u32,
     pub auto_create_topics: bool,
     pub auto_create_consumer_groups: bool,
     pub default_queues: u32,
@@ -96,6 +99,7 @@ impl Default for RawConfig {
             tail_cache_bytes: 32 << 20,
             memtable_bytes: 32 << 20,
             block_cache_bytes: 16 << 20,
+            format_level_max: 0,
             auto_create_topics: true,
             auto_create_consumer_groups: true,
             default_queues: 8,
@@ -171,6 +175,9 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Bytes of RocksDB's block cache, 1 MiB to 64 GiB.
     pub block_cache_bytes: u64,
+    /// The highest format level of the state that this replica supports, 1 to [`FORMAT_LEVEL`]; as long as one member
+    /// supports no more than the state is at, the way back to the release before is open.
+    pub format_level_max: u32,
     /// Create a topic (mixed type) at its first use.
     pub auto_create_topics: bool,
     /// Create a consumer group at its first use.
@@ -286,6 +293,7 @@ impl RawConfig {
         within("memtable_bytes", self.memtable_bytes, 4 << 20, 4 << 30)?;
         within("block_cache_bytes", self.block_cache_bytes, 1 << 20, 64 << 30)?;
         within("disk_full_percent", self.disk_full_percent, 50, 100)?;
+        within("format_level_max", self.format_level_max.into(), 0, FORMAT_LEVEL.into())?;
         within("default_queues", u64::from(self.default_queues), 1, 1024)?;
         within("heartbeat_ms", self.heartbeat_ms, 10, 10_000)?;
         within(
@@ -335,6 +343,10 @@ impl RawConfig {
             tail_cache_bytes: self.tail_cache_bytes,
             memtable_bytes: self.memtable_bytes,
             block_cache_bytes: self.block_cache_bytes,
+            format_level_max: match self.format_level_max {
+                0 => FORMAT_LEVEL,
+                level => level,
+            },
             auto_create_topics: self.auto_create_topics,
             auto_create_consumer_groups: self.auto_create_consumer_groups,
             default_queues: self.default_queues,

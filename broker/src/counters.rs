@@ -25,7 +25,7 @@ pub struct Consumption {
 pub struct Build {
     /// Of the program.
     pub version: String,
-    /// The level of formats that it writes.
+    /// The format level of its state.
     pub format_level: u32,
 }
 

@@ -32,6 +32,7 @@ mod rpc;
 mod server;
 pub mod state;
 mod timers;
+mod upgrade;
 mod validate;
 
 pub use broker::{Addresses, Broker, KvSource, OpenBrokerError, Seams, Spawn, open};

@@ -118,6 +118,8 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often the leader looks whether something of the log is to be forgotten.
 pub const RETENTION_CHECK: Duration = Duration::from_secs(10);
+/// How often the leader looks whether all members support a higher format level.
+pub const LEVEL_CHECK: Duration = Duration::from_secs(1);
 /// Entries that one cut lets go of, unless that would carry over what the next cut lets go of.
 pub const CUT_ENTRIES: u64 = 16_384;
 /// Entries at the end of a segment that are looked at for the time of its newest command.

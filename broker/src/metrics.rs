@@ -18,11 +18,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
-use crate::admin::health::VERSION;
 use crate::counters::{Build, Consumption};
 use crate::leader::Leader;
 use crate::limits;
-use crate::state::FORMAT_LEVEL;
+use crate::state::level::VERSION;
 
 /// The text of all metrics.
 pub fn text(leader: &Leader) -> Result<String, std::fmt::Error> {
@@ -112,7 +111,7 @@ pub fn text(leader: &Leader) -> Result<String, std::fmt::Error> {
     let build: Family<Build, Gauge> = Family::default();
     let labels = Build {
         version: VERSION.to_owned(),
-        format_level: FORMAT_LEVEL,
+        format_level: leader.view.format_level(),
     };
     build.get_or_create(&labels).set(1);
     registry.register("ledgermq_build_info", "Version of the program and its formats", build);

@@ -63,11 +63,13 @@ pub enum Decision {
     },
 }
 
-/// What a leader does, given all voters. One that is not heard helps nobody, whatever its disk.
+/// What a leader does, given all voters. One that is not heard helps nobody, whatever its disk; but where no majority is heard,
+/// it is not the disks that matter: sends are held until one is back, as without any disk that is full.
 pub fn decide(voters: &[Voter]) -> Decision {
     let majority = voters.len() / 2 + 1;
+    let heard = voters.iter().filter(|voter| voter.heard).count();
     let with_room = voters.iter().filter(|voter| voter.heard && !voter.full).count();
-    if !voters.is_empty() && with_room < majority {
+    if heard >= majority && with_room < majority {
         return Decision::Refuse { with_room, majority };
     }
     if !voters.iter().any(|voter| voter.own && voter.full) {
@@ -249,6 +251,9 @@ mod tests {
             (vec![voter(1, false), away(2), voter(3, false)], Decision::Take),
             (vec![voter(1, true), away(2), voter(3, false)], refuse(1, 2)),
             (vec![voter(1, true), voter(2, true), voter(3, true)], refuse(0, 2)),
+            // No majority: not a matter of room.
+            (vec![voter(1, false), away(2), away(3)], Decision::Take),
+            (vec![voter(1, true), away(2), away(3)], Decision::Take),
             (vec![], Decision::Take),
         ];
         for (voters, expected) in cases {

@@ -24,6 +24,7 @@ pub mod handle;
 mod hot;
 pub mod identity;
 pub mod kv;
+pub mod level;
 pub mod limits;
 pub mod machine;
 mod meta;
@@ -41,8 +42,6 @@ mod span;
 mod start;
 pub mod topic;
 pub mod view;
-
-pub(crate) use meta::FORMAT_LEVEL;
 
 #[cfg(test)]
 mod tests;

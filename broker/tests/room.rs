@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+#[allow(dead_code)] // each test program uses a part of it
 mod cluster;
 
 use std::collections::BTreeMap;

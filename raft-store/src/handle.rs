@@ -2,6 +2,8 @@
 
 mod membership;
 
+pub use membership::MembershipHold;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -191,6 +193,10 @@ impl<M: Machine> Handle<M> {
                     reason: trouble.reason,
                     for_ms: u64::try_from(trouble.since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 }),
+                release: match own {
+                    true => Some(network.passport.release().clone()),
+                    false => network.presence.release(id),
+                },
             }
         });
         Status {

@@ -77,6 +77,8 @@ pub const MEMBERS_MAX: usize = 32;
 pub const MEMBERSHIPS_KEPT_MAX: usize = 1_000;
 /// Bytes of an address.
 pub const ADDRESS_BYTES_MAX: usize = 512;
+/// Characters of a program's version that are kept of what another replica tells.
+pub const VERSION_CHARS_MAX: usize = 64;
 /// Bytes of the broker group's name.
 pub const BROKER_GROUP_BYTES_MAX: usize = 256;
 

@@ -1,5 +1,6 @@
 //! What a replica tells about itself: its role, its members, how far it has come.
 
+use crate::release::Release;
 use crate::types::{EntryId, LogIndex, ReplicaId, Term};
 
 /// The part a replica plays at the moment.
@@ -77,6 +78,8 @@ pub struct MemberStatus {
     pub caught_up: bool,
     /// Why this replica does not get through to it, if so.
     pub trouble: Option<Trouble>,
+    /// The program it runs; `None` while it is not connected to this replica.
+    pub release: Option<Release>,
 }
 
 /// The membership in force.

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use ledgermq_proto::net::{Net, incoming};
 use ledgermq_raft_store::{
-    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, ReplicaId, Seams, Timings,
+    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, Release, ReplicaId, Seams, Timings,
     disk::FaultyDisk, open, seeded,
 };
 
@@ -187,6 +187,10 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         in_flight_bytes: 1 << 20,
         durability: Durability::FsyncQuorum,
         timings: Timings::default(),
+        release: Release {
+            level: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
     };
     let seams = Seams {
         disk: Arc::new(plan.disk.clone()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ledgermq_proto::admin as wire;
 use ledgermq_proto::rocketmq::Code;
-use ledgermq_raft_store::{BootstrapError, ReplicaId, State, TransferError};
+use ledgermq_raft_store::{BootstrapError, MemberStatus, ReplicaId, State, TransferError};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -56,6 +56,7 @@ pub(super) async fn describe(admin: &Administration) -> wire::DescribeClusterRes
                 .collect(),
             name: group.name,
             durability: String::new(),
+            format_level: 0,
         }
     }));
     broker_groups.sort_by(|a, b| a.name.cmp(&b.name));
@@ -98,6 +99,8 @@ impl Verb for DescribeGroup {
                 incarnation: member.incarnation,
                 heard_ms_ago: member.heard_ms_ago,
                 caught_up: member.caught_up,
+                format_level_max: member.release.as_ref().map(|release| release.level),
+                version: version(member),
             }
         });
         Ok(wire::BrokerGroup {
@@ -106,8 +109,14 @@ impl Verb for DescribeGroup {
             leader: Some(status.id.get()),
             replicas: replicas.collect(),
             durability: String::new(),
+            format_level: leader.view.format_level(),
         })
     }
+}
+
+fn version(member: &MemberStatus) -> String {
+    let release = member.release.as_ref();
+    release.map(|release| release.version.clone()).unwrap_or_default()
 }
 
 /// What this replica knows by itself when no leader answers: nobody is healthy, as nothing can be written.
@@ -137,6 +146,8 @@ fn without_leader(leader: &Leader) -> wire::BrokerGroup {
             incarnation: member.incarnation,
             heard_ms_ago: member.heard_ms_ago,
             caught_up: false,
+            format_level_max: member.release.as_ref().map(|release| release.level),
+            version: version(member),
         }
     });
     wire::BrokerGroup {
@@ -145,6 +156,7 @@ fn without_leader(leader: &Leader) -> wire::BrokerGroup {
         leader: None,
         replicas: replicas.collect(),
         durability: String::new(),
+        format_level: leader.view.format_level(),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{Administration, durability};
 use crate::leader::Leader;
 use crate::name_servers::NameServers;
-use crate::state::FORMAT_LEVEL;
+use crate::state::level::VERSION;
 
 /// What a replica knows of itself beside its log.
 pub struct Own {
@@ -18,14 +18,13 @@ pub struct Own {
     pub peer_address: String,
     /// Whether it reaches committed probes.
     pub ready: watch::Receiver<bool>,
+    /// The highest format level that it supports.
+    pub format_level_max: u32,
     /// How it stands with its name servers.
     pub name_servers: Arc<NameServers>,
     /// Unix milliseconds.
     pub wall_clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
-
-/// The version of this program.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) fn report(admin: &Administration) -> wire::ReportHealthResponse {
     let (leader, own) = (&admin.door.leader, &admin.own);
@@ -42,8 +41,8 @@ pub(super) fn report(admin: &Administration) -> wire::ReportHealthResponse {
         client_address: leader.client_address.clone(),
         peer_address: own.peer_address.clone(),
         version: VERSION.to_owned(),
-        format_level_max: FORMAT_LEVEL,
-        format_level: FORMAT_LEVEL,
+        format_level_max: own.format_level_max,
+        format_level: leader.view.format_level(),
         role: match status.removed {
             true => "removed",
             false => status.state.name(),

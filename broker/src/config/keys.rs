@@ -21,6 +21,7 @@ pub(super) const KNOWN: &[&str] = &[
     "tail_cache_bytes",
     "memtable_bytes",
     "block_cache_bytes",
+    "format_level_max",
     "auto_create_topics",
     "auto_create_consumer_groups",
     "default_queues",

@@ -12,6 +12,7 @@ use crate::limits;
 use crate::peer::standing::Standing;
 use crate::peer::wire::Header;
 use crate::raft::config::{KeptMembership, Node, entry_id};
+use crate::release::Release;
 use crate::status::{Mismatch, RefusedCall};
 use crate::types::{EntryId, ReplicaId};
 
@@ -20,6 +21,7 @@ pub struct Passport {
     keeper: Arc<Keeper>,
     /// Whether this replica is still a member.
     pub standing: Standing,
+    release: Release,
     known: Mutex<Known>,
     /// The last refused call of each caller, by its number, and when that was.
     refused: Mutex<BTreeMap<u64, (Mismatch, String, Instant)>>,
@@ -38,11 +40,12 @@ struct Known {
 }
 
 impl Passport {
-    /// The passport of this folder's replica.
-    pub fn new(keeper: Arc<Keeper>) -> Passport {
+    /// The passport of this folder's replica, which runs this release.
+    pub fn new(keeper: Arc<Keeper>, release: Release) -> Passport {
         Passport {
             keeper,
             standing: Standing::new(),
+            release,
             known: Mutex::default(),
             refused: Mutex::default(),
         }
@@ -55,6 +58,11 @@ impl Passport {
     /// This replica.
     pub fn identity(&self) -> Identity {
         self.keeper.identity()
+    }
+
+    /// The program that this replica runs.
+    pub fn release(&self) -> &Release {
+        &self.release
     }
 
     /// The folder's identity file.
@@ -217,7 +225,11 @@ mod tests {
             cluster_id: Some("c".to_owned()),
         };
         let keeper = Keeper::open(Arc::new(FaultyDisk::new(1)), Path::new("/r"), own).await;
-        Passport::new(Arc::new(keeper.expect("opens")))
+        let release = Release {
+            level: 1,
+            version: String::new(),
+        };
+        Passport::new(Arc::new(keeper.expect("opens")), release)
     }
 
     fn header(from: u64) -> Header {

@@ -1,4 +1,4 @@
-//! Who was heard when, whose connection closed, and which leader counts as gone.
+//! Who was heard when and runs what, whose connection closed, and which leader counts as gone.
 //!
 //! The mark `gone` names the committed vote of a leader that this replica believes dead. While it stands, appends with
 //! that vote are refused (the fence): so a leader that is alive after all cannot move this replica's log between its
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::limits;
 use crate::raft::config::Vote;
+use crate::release::Release;
 
 /// Why a leader counts as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ struct Seen {
     streams: u32,
     closed: Option<Instant>,
     trouble: Option<Trouble>,
+    /// As told when its newest stream came up; nothing once all are closed, as it may come back as another.
+    release: Option<Release>,
 }
 
 /// Why this replica does not get through to another.
@@ -128,13 +131,14 @@ impl Presence {
         self.with(|state| state.peers.get(&id).and_then(|seen| seen.trouble.clone()))
     }
 
-    /// A presence stream of this replica is up. A mark against it falls.
-    pub fn opened(self: &Arc<Self>, id: u64) -> StreamGuard {
+    /// A presence stream of this replica, which runs this release, is up. A mark against it falls.
+    pub fn opened(self: &Arc<Self>, id: u64, release: Release) -> StreamGuard {
         self.with(|state| {
             let seen = state.peers.entry(id).or_default();
             seen.heard = Some(Instant::now());
             seen.streams += 1;
             seen.closed = None;
+            seen.release = Some(release);
             if state.gone.is_some_and(|vote| vote.leader_id.voted_for == id) {
                 state.gone = None;
             }
@@ -152,6 +156,7 @@ impl Presence {
             seen.streams = seen.streams.saturating_sub(1);
             if seen.streams == 0 {
                 seen.closed = Some(Instant::now());
+                seen.release = None;
             }
         });
         self.changes.send_modify(|count| *count += 1);
@@ -160,6 +165,11 @@ impl Presence {
     /// When the last connection of this replica closed, if none has come up since.
     pub fn closed_at(&self, id: u64) -> Option<Instant> {
         self.with(|state| state.peers.get(&id).and_then(|seen| seen.closed))
+    }
+
+    /// What this replica runs, while it is connected.
+    pub fn release(&self, id: u64) -> Option<Release> {
+        self.with(|state| state.peers.get(&id).and_then(|seen| seen.release.clone()))
     }
 
     /// Whether this replica was never heard, or its last connection closed.
@@ -220,20 +230,23 @@ mod tests {
     async fn a_new_connection_clears_the_mark_and_the_last_end_closes() {
         let presence = Presence::new();
         let vote = Vote::new_committed(3, 1);
-        let first = presence.opened(1);
-        let second = presence.opened(1);
+        let release = |level| Release::told(level, "1.0");
+        let first = presence.opened(1, release(1));
+        let second = presence.opened(1, release(2));
         drop(first);
         assert_eq!(presence.closed_at(1), None);
+        assert_eq!(presence.release(1), Some(release(2)));
         assert!(!presence.is_away(1) && presence.is_away(2));
         drop(second);
         assert!(presence.closed_at(1).is_some() && presence.is_away(1));
+        assert_eq!(presence.release(1), None, "it may come back as another");
         presence.goes_away(1).await;
         presence.mark(vote);
         assert!(presence.is_gone(&vote));
         assert!(!presence.is_gone(&Vote::new_committed(4, 1)));
-        let _other = presence.opened(2);
+        let _other = presence.opened(2, release(1));
         assert!(presence.is_gone(&vote));
-        let _again = presence.opened(1);
+        let _again = presence.opened(1, release(1));
         assert!(!presence.is_gone(&vote));
         assert_eq!(presence.closed_at(1), None);
     }

@@ -62,6 +62,8 @@ pub trait Driven: Send {
     fn is_whole(&self) -> bool;
     /// See [`Machine::released`].
     fn released(&self) -> watch::Receiver<LogIndex>;
+    /// See [`Machine::level`].
+    fn level(&self) -> watch::Receiver<u32>;
 }
 
 impl<M: Machine> Driven for M {
@@ -117,6 +119,10 @@ impl<M: Machine> Driven for M {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         Machine::released(self)
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        Machine::level(self)
     }
 }
 
