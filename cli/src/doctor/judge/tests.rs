@@ -1,6 +1,19 @@
 //! Every kind of finding: a change of a healthy survey that brings it, and one close to it that does not.
 
+macro_rules! case {
+    ($code:literal, $severity:ident, $says:literal, $with:expr, $without:expr $(,)?) => {
+        Case {
+            code: $code,
+            severity: $severity,
+            says: $says,
+            with: $with,
+            without: $without,
+        }
+    };
+}
+
 mod cases;
+mod surroundings;
 
 use std::collections::BTreeSet;
 
@@ -204,6 +217,10 @@ struct Case {
     without: fn(&mut Survey),
 }
 
+fn all() -> impl Iterator<Item = &'static Case> {
+    cases::ALL.iter().chain(surroundings::ALL)
+}
+
 fn after(change: fn(&mut Survey)) -> Vec<Finding> {
     let mut survey = healthy();
     change(&mut survey);
@@ -220,7 +237,7 @@ fn a_healthy_cluster_has_one_finding() {
 
 #[test]
 fn each_finding_appears_and_stays_away() {
-    for case in cases::ALL {
+    for case in all() {
         let findings = after(case.with);
         let codes: Vec<&str> = findings.iter().map(|finding| finding.code).collect();
         let found = findings.iter().find(|finding| finding.code == case.code);
@@ -242,7 +259,7 @@ fn each_finding_appears_and_stays_away() {
 #[test]
 fn every_kind_is_tested_and_described() {
     let known: BTreeSet<&str> = CODES.iter().copied().collect();
-    let tested: BTreeSet<&str> = cases::ALL.iter().map(|case| case.code).chain(["healthy"]).collect();
+    let tested: BTreeSet<&str> = all().map(|case| case.code).chain(["healthy"]).collect();
     assert_eq!(known, tested);
     let operations = include_str!("../../../../docs/operations.md");
     let section = operations
