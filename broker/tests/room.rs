@@ -53,7 +53,13 @@ async fn send(client: &mut Client, nth: u32) -> Code {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn room_is_needed_on_a_majority() {
     let disks: BTreeMap<u64, FaultyDisk> = (1..=3).map(|id| (id, FaultyDisk::new(id))).collect();
-    let cluster = Cluster::on(|id| Arc::new(disks[&id].clone()), 3, 3, |_| {}).await;
+    let cluster = Cluster::on(
+        |id| Arc::new(disks[&id].clone()),
+        3,
+        3,
+        |raw| raw.disk_full_percent = 90,
+    )
+    .await;
     let first = cluster.leader();
     let mut others: Vec<u64> = (1..=3).filter(|id| *id != first).collect();
     let mut client = cluster.client(first);

@@ -20,7 +20,7 @@ use crate::limits;
 
 /// One answer.
 enum Heard {
-    Replica(String, Result<Report, Status>),
+    Replica(String, Result<Box<Report>, Status>),
     NameServer(String, Result<Routes, Status>),
 }
 
@@ -56,7 +56,10 @@ pub async fn gather(net: Arc<dyn Net>, endpoints: &[String]) -> Survey {
         match heard {
             Heard::Replica(address, Ok(report)) => {
                 gathering.follow(&report);
-                survey.answers.push(Answer { address, report });
+                survey.answers.push(Answer {
+                    address,
+                    report: *report,
+                });
             }
             Heard::Replica(address, Err(status)) => {
                 survey.silent.insert(address, why(&status));
@@ -109,7 +112,7 @@ impl Gathering {
             false => async move {
                 let admin = Admin::new(&net, std::slice::from_ref(&address));
                 let answer = in_time(admin.report_health(ReportHealthRequest {})).await;
-                Heard::Replica(address, answer)
+                Heard::Replica(address, answer.map(Box::new))
             }
             .boxed(),
         });
