@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::Administration;
+use crate::admin::health::Own;
 use crate::blocking::Blocking;
 use crate::config::{Config, Durability};
 use crate::counters::Metrics;
@@ -25,6 +26,7 @@ use crate::forwarded::DoorService;
 use crate::lanes::{Hints, Lanes};
 use crate::leader::{Leader, Parts};
 use crate::metrics;
+use crate::name_servers::NameServers;
 use crate::probe;
 use crate::registration::{Registration, keep_registered};
 use crate::retention::{self, Retention};
@@ -245,22 +247,32 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         wall_clock: Arc::clone(&seams.wall_clock),
         stopping: stop.clone(),
     };
+    let (ready_sender, ready) = watch::channel(false);
+    let name_servers = Arc::new(NameServers::new(&config.name_servers));
     let admin = Administration {
         door: Arc::clone(&door),
         routes: Arc::clone(&routes),
         durability: config.durability,
+        own: Arc::new(Own {
+            peer_address: peer_address.clone(),
+            ready: ready.clone(),
+            format_level_max: config.format_level_max,
+            name_servers: Arc::clone(&name_servers),
+            wall_clock: Arc::clone(&seams.wall_clock),
+        }),
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     let route = ClientRoute::new(messaging, admin, DoorService::new(Arc::clone(&leader)), health);
     let clients = tokio::spawn(serve(listener, route, config.connections_max, stop));
 
-    let (ready_sender, ready) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(tell_health(reporter.clone(), ready.clone()));
     tasks.spawn(confirm_deliveries(Arc::clone(&door)));
     tasks.spawn(probe::keep_probing(door, Arc::clone(&routes), ready_sender));
     tasks.spawn(timers::renew_leases(Arc::clone(&leader)));
     tasks.spawn(timers::make_digests(Arc::clone(&leader)));
+    let (disk, data_dir) = (Arc::clone(&seams.disk), config.data_dir.clone());
+    tasks.spawn(timers::watch_disk(Arc::clone(&leader), disk, data_dir));
     tasks.spawn(upgrade::raise_format_level(Arc::clone(&leader)));
     tasks.spawn(upgrade::tell_format_level(Arc::clone(&leader)));
     let kept = Retention {
@@ -276,6 +288,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         routes,
         peer_address: peer_address.clone(),
         topics,
+        name_servers,
     };
     for name_server in config.name_servers.clone() {
         tasks.spawn(keep_registered(

@@ -98,6 +98,7 @@ mod tests {
                 level,
                 version: String::new(),
             }),
+            trouble: None,
         };
         (1..).zip(levels).map(member).collect()
     }

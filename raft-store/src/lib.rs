@@ -48,5 +48,7 @@ pub use peer::service::PeerService;
 pub use planted::Planted;
 pub use raft::runtime::seeded;
 pub use release::Release;
-pub use status::{LogSpan, Member, MemberStatus, Role, State, Status};
+pub use status::{
+    LogSpan, Member, MemberStatus, MembershipStatus, Mismatch, RefusedCall, Role, State, Status, Trouble,
+};
 pub use types::{EntryId, LogIndex, ReplicaId, Term};

@@ -11,7 +11,6 @@ use tonic::Status;
 
 use super::Administration;
 use crate::call::Call;
-use crate::config::Durability;
 use crate::leader::{Leader, Verb};
 use crate::probe::{Ask, alive};
 use crate::refusal::{LeadError, Refusal, grpc};
@@ -31,11 +30,7 @@ pub(super) async fn describe(admin: &Administration) -> wire::DescribeClusterRes
         Ok(group) => group,
         Err(_) => without_leader(&admin.door.leader),
     };
-    own.durability = match admin.durability {
-        Durability::FsyncQuorum => "fsync-quorum",
-        Durability::MemoryQuorum => "memory-quorum",
-    }
-    .to_owned();
+    own.durability = super::durability(admin.durability).to_owned();
     let mut broker_groups = vec![own];
     broker_groups.extend(admin.routes.others().into_iter().map(|group| {
         wire::BrokerGroup {

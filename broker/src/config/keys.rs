@@ -16,6 +16,7 @@ pub(super) const KNOWN: &[&str] = &[
     "segment_bytes",
     "retention_hours",
     "retention_bytes",
+    "disk_full_percent",
     "in_flight_bytes",
     "tail_cache_bytes",
     "memtable_bytes",
@@ -75,10 +76,13 @@ const ROCKETMQ: &[(&str, &str)] = &[
         "nothing: there is no controller, the replicas elect their leader",
     ),
     ("fileReservedTime", "`retention_hours`"),
-    ("deleteWhen", "nothing yet: messages are kept until retention arrives"),
+    (
+        "deleteWhen",
+        "nothing: whole segments are forgotten as they come of age",
+    ),
     (
         "diskMaxUsedSpaceRatio",
-        "nothing yet: messages are kept until retention arrives",
+        "`retention_bytes`, which bounds the log; `disk_full_percent`, above which sends are refused",
     ),
     ("maxMessageSize", "nothing: a message body has at most 4 MiB"),
     ("autoCreateTopicEnable", "`auto_create_topics`"),

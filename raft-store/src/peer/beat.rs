@@ -70,6 +70,7 @@ async fn keep(network: Network, clock: Arc<ClusterClock>, id: u64, node: Node, i
             continue;
         };
         let refuses = status.code() == tonic::Code::FailedPrecondition;
+        network.presence.tried(id, Some((refuses, &words(&status))));
         if refuses && !refused {
             tracing::warn!(peer = id, reason = status.message(), "a replica refuses this one");
         }
@@ -79,6 +80,18 @@ async fn keep(network: Network, clock: Arc<ClusterClock>, id: u64, node: Node, i
             false => limits::PRESENCE_RETRY,
         })
         .await;
+    }
+}
+
+/// What a failed call says, with the cause below it: "transport error" alone tells nobody what to do.
+fn words(status: &Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    while let Some(below) = cause.and_then(std::error::Error::source) {
+        cause = Some(below);
+    }
+    match cause.map(ToString::to_string) {
+        Some(cause) if cause != status.message() => format!("{}: {cause}", status.message()),
+        _ => status.message().to_owned(),
     }
 }
 
@@ -111,6 +124,7 @@ async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, int
             });
         }
         network.presence.heard(id);
+        network.presence.tried(id, None);
         let at = sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         if let Some(at) = at {
             clock.sample(id, reply.wall_ms, at);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::limits;
 use crate::raft::config::Vote;
 use crate::release::Release;
 
@@ -38,8 +39,20 @@ struct Seen {
     heard: Option<Instant>,
     streams: u32,
     closed: Option<Instant>,
+    trouble: Option<Trouble>,
     /// As told when its newest stream came up; nothing once all are closed, as it may come back as another.
     release: Option<Release>,
+}
+
+/// Why this replica does not get through to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// It answers, and refuses.
+    pub refuses: bool,
+    /// What it or the network said last.
+    pub reason: String,
+    /// Since when nothing got through.
+    pub since: Instant,
 }
 
 #[derive(Default)]
@@ -98,6 +111,24 @@ impl Presence {
     /// How long ago something last came from this replica.
     pub fn heard_ago(&self, id: u64) -> Option<Duration> {
         self.last_heard(id).map(|at| at.elapsed())
+    }
+
+    /// This replica did not get through to another, or got through once more (`None`).
+    pub fn tried(&self, id: u64, failed: Option<(bool, &str)>) {
+        self.with(|state| {
+            let seen = state.peers.entry(id).or_default();
+            let since = seen.trouble.as_ref().map_or_else(Instant::now, |trouble| trouble.since);
+            seen.trouble = failed.map(|(refuses, reason)| Trouble {
+                refuses,
+                reason: reason.chars().take(limits::REASON_CHARS_MAX).collect(),
+                since,
+            });
+        });
+    }
+
+    /// Why this replica does not get through to another, if so.
+    pub fn trouble(&self, id: u64) -> Option<Trouble> {
+        self.with(|state| state.peers.get(&id).and_then(|seen| seen.trouble.clone()))
     }
 
     /// A presence stream of this replica, which runs this release, is up. A mark against it falls.
@@ -178,6 +209,22 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_lasts_from_its_first_failure_to_the_next_success() {
+        let presence = Presence::new();
+        presence.tried(2, Some((false, "refused")));
+        let since = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        presence.tried(2, Some((true, "another incarnation")));
+        let trouble = presence.trouble(2).expect("trouble");
+        assert_eq!((trouble.refuses, trouble.since), (true, since));
+        assert_eq!(trouble.reason, "another incarnation");
+        presence.heard(2);
+        assert!(presence.trouble(2).is_some(), "to be heard is not to get through");
+        presence.tried(2, None);
+        assert_eq!((presence.trouble(2), presence.trouble(3)), (None, None));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_clears_the_mark_and_the_last_end_closes() {
