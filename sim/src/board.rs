@@ -156,6 +156,11 @@ impl Board {
         (replica.excuse, replica.excuse_stands) = (Some(why), true);
     }
 
+    /// It is asked to stop in good order, so its log and core will stop.
+    pub fn asked_to_stop(&self, replica: usize) {
+        self.inner().replicas[replica].excuse.get_or_insert("asked to stop");
+    }
+
     /// It is over; a replica that stopped for it meanwhile is still excused, until it is started again.
     pub fn excuse_ends(&self, replica: usize) {
         self.inner().replicas[replica].excuse_stands = false;

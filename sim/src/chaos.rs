@@ -190,30 +190,10 @@ impl Chaos {
             Fault::Grow(group) => self.resize(stage, group, 1, until_ms),
             Fault::Shrink(group) => self.resize(stage, group, -1, until_ms),
             Fault::Topic(number) => self.topic(stage, number, until_ms),
-            Fault::Kill(target)
-            | Fault::PowerLoss(target)
-            | Fault::CrashLoop(target)
-            | Fault::Outage(target)
-            | Fault::Pause(target)
-            | Fault::Wipe(target)
-            | Fault::Isolate(target)
-            | Fault::CutOff(target)
-            | Fault::Mute(target)
-            | Fault::Deafen(target)
-            | Fault::Bridge(target)
-            | Fault::Minority(target)
-            | Fault::Slow(target, _)
-            | Fault::Reset(target)
-            | Fault::ClientsCut(target)
-            | Fault::FailWrite(target)
-            | Fault::FailSync(target)
-            | Fault::NoSpace(target)
-            | Fault::SlowSync(target, _)
-            | Fault::Flip(target, ..)
-            | Fault::Clock(target, ..)
-            | Fault::Swap(target) => {
-                if let Some(machine) = stage.resolve(target) {
-                    self.hit(stage, planned.fault, machine, now_ms, for_ms);
+            fault => {
+                let target = fault.target();
+                if let Some(machine) = target.and_then(|target| stage.resolve(target)) {
+                    self.hit(stage, fault, machine, now_ms, for_ms);
                 }
             }
         }
@@ -249,6 +229,7 @@ impl Chaos {
             Due::AskToStop(machine) => {
                 if !self.down.contains(&machine) {
                     stage.trace.tell(&replica_name(machine), "is asked to stop");
+                    stage.board.asked_to_stop(machine);
                     stage.fleet.ask_to_stop(machine);
                 }
             }

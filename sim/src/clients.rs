@@ -67,6 +67,8 @@ pub struct Workload {
     pub witness: Witness,
     /// The trace.
     pub trace: Trace,
+    /// One client of each kind that cannot be missed, instead of those that the seed draws.
+    pub few_clients: bool,
     /// Nothing new is begun once it is set.
     pub quiet: Arc<AtomicBool>,
 }
@@ -105,6 +107,21 @@ impl Mix {
             visitors: draws.percent(50),
             queues: draws.pick(&[1, 2, 4]),
             message_groups: draws.between(1, 6),
+        }
+    }
+
+    /// The same with no client that can be missed.
+    fn fewest(self) -> Mix {
+        Mix {
+            producers: 1,
+            ordered_producers: 1,
+            events: false,
+            billing: 1,
+            pushes: 1,
+            simple_in_order: false,
+            retry: false,
+            visitors: false,
+            ..self
         }
     }
 
@@ -191,7 +208,8 @@ impl Host {
 
 /// Puts the clients' hosts on the stage; their names go to the end of `hosts`.
 pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workload) {
-    let mix = Mix::draw(workload.seed);
+    let drawn = Mix::draw(workload.seed);
+    let mix = if workload.few_clients { drawn.fewest() } else { drawn };
     workload.trace.tell("options", format!("{mix:?}"));
     let ready = Arc::new(AtomicBool::new(false));
     let mut put = |role: &str, number: u64, play: fn(Host) -> Playing| {

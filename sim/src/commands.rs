@@ -78,6 +78,9 @@ pub struct Scope {
     /// Plant a known bug; see `planted`.
     #[arg(long, hide = true, value_name = "BUG")]
     pub plant: Option<Bug>,
+    /// One client of each kind that cannot be missed, instead of those that the seed draws.
+    #[arg(long)]
+    pub few_clients: bool,
     /// Take it for a violation when this mark is reached, or reached so often: what is the least that reaches it?
     #[arg(long, value_name = "MARK[=TIMES]")]
     pub forbid: Option<Forbidden>,
@@ -96,6 +99,7 @@ impl Scope {
             seconds: self.seconds.unwrap_or(options.seconds),
             faults,
             plant: Plant(self.plant),
+            few_clients: self.few_clients,
             forbid: self.forbid.clone(),
             ..options
         })

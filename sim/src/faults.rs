@@ -109,6 +109,47 @@ pub enum Fault {
     Topic(u64),
 }
 
+impl Fault {
+    /// The one machine that it hits, if it hits one.
+    pub fn target(self) -> Option<Target> {
+        match self {
+            Fault::Kill(target)
+            | Fault::PowerLoss(target)
+            | Fault::CrashLoop(target)
+            | Fault::Outage(target)
+            | Fault::Pause(target)
+            | Fault::Wipe(target)
+            | Fault::Isolate(target)
+            | Fault::CutOff(target)
+            | Fault::Mute(target)
+            | Fault::Deafen(target)
+            | Fault::Bridge(target)
+            | Fault::Minority(target)
+            | Fault::Slow(target, _)
+            | Fault::Reset(target)
+            | Fault::ClientsCut(target)
+            | Fault::FailWrite(target)
+            | Fault::FailSync(target)
+            | Fault::NoSpace(target)
+            | Fault::SlowSync(target, _)
+            | Fault::Flip(target, ..)
+            | Fault::Clock(target, ..)
+            | Fault::Swap(target) => Some(target),
+            Fault::Blackout
+            | Fault::AllDown(_)
+            | Fault::RollingRestart(_)
+            | Fault::Split(..)
+            | Fault::Hold(..)
+            | Fault::NameServerCut(_)
+            | Fault::NoSpaceAnywhere
+            | Fault::Transfer(_)
+            | Fault::Grow(_)
+            | Fault::Shrink(_)
+            | Fault::Topic(_) => None,
+        }
+    }
+}
+
 /// A fault with its begin and its length, in simulated milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -52,6 +52,9 @@ pub struct Replay {
     pub profile: Profile,
     /// Simulated seconds until everything heals.
     pub seconds: u64,
+    /// As [`RunOptions::few_clients`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub few_clients: bool,
     /// A mark that counts as a violation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forbid: Option<Forbidden>,
@@ -92,6 +95,7 @@ impl Replay {
             seed: options.seed.0,
             profile: options.profile,
             seconds: options.seconds,
+            few_clients: options.few_clients,
             forbid: options.forbid.clone(),
             violation,
             faults,
@@ -132,6 +136,7 @@ impl Replay {
         RunOptions {
             seconds: self.seconds,
             faults: Faults::Planned(self.faults.clone(), file.to_owned()),
+            few_clients: self.few_clients,
             forbid: self.forbid.clone(),
             replay: Some(file.to_owned()),
             ..RunOptions::new(Seed(self.seed), self.profile)
@@ -168,35 +173,16 @@ pub fn fits(fault: Fault, layout: &Layout) -> bool {
         Target::LeaderOf(group) => group < groups,
         Target::Replica(machine) => machine < machines,
     };
+    if let Some(target) = fault.target() {
+        return target_fits(target);
+    }
     match fault {
-        Fault::Blackout | Fault::AllDown(_) | Fault::NoSpaceAnywhere | Fault::Topic(_) => true,
         // A profile without name servers draws the fault all the same.
         Fault::NameServerCut(which) => which < layout.name_servers.max(1),
         Fault::Split(a, b) | Fault::Hold(a, b) => a < machines && b < machines,
         Fault::Transfer(machine) => machine < machines,
         Fault::RollingRestart(group) | Fault::Grow(group) | Fault::Shrink(group) => group < groups,
-        Fault::Kill(target)
-        | Fault::PowerLoss(target)
-        | Fault::CrashLoop(target)
-        | Fault::Outage(target)
-        | Fault::Pause(target)
-        | Fault::Wipe(target)
-        | Fault::Isolate(target)
-        | Fault::CutOff(target)
-        | Fault::Mute(target)
-        | Fault::Deafen(target)
-        | Fault::Bridge(target)
-        | Fault::Minority(target)
-        | Fault::Slow(target, _)
-        | Fault::Reset(target)
-        | Fault::ClientsCut(target)
-        | Fault::FailWrite(target)
-        | Fault::FailSync(target)
-        | Fault::NoSpace(target)
-        | Fault::SlowSync(target, _)
-        | Fault::Flip(target, ..)
-        | Fault::Clock(target, ..)
-        | Fault::Swap(target) => target_fits(target),
+        _ => true,
     }
 }
 
@@ -261,6 +247,7 @@ mod tests {
             seed: u64::MAX,
             profile: Profile::Quick,
             seconds: 12,
+            few_clients: true,
             forbid: None,
             violation: Some("lost".to_owned()),
             faults: vec![

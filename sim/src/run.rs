@@ -94,6 +94,8 @@ pub struct RunOptions {
     pub seconds: u64,
     /// What goes wrong.
     pub faults: Faults,
+    /// One client of each kind that cannot be missed, instead of those that the seed draws.
+    pub few_clients: bool,
     /// A mark that counts as a violation.
     pub forbid: Option<Forbidden>,
     /// The replay file that all of this was read from.
@@ -116,6 +118,7 @@ impl RunOptions {
             profile,
             seconds: profile.seconds(),
             faults: Faults::Drawn,
+            few_clients: false,
             forbid: None,
             replay: None,
             trace: None,
@@ -144,6 +147,9 @@ impl RunOptions {
         }
         if let Plant(Some(bug)) = self.plant {
             arguments.extend(["--plant".to_owned(), bug.to_string()]);
+        }
+        if self.few_clients {
+            arguments.push("--few-clients".to_owned());
         }
         if let Some(forbidden) = &self.forbid {
             arguments.extend(["--forbid".to_owned(), forbidden.to_string()]);
@@ -245,7 +251,7 @@ fn play(
 ) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, options.plant, board, trace),
-        _ => cluster::scene(options.seed, options.plant, layout, board, trace),
+        _ => cluster::scene(options.seed, (layout, options.plant, options.few_clients), board, trace),
     };
     let until_ms = options.seconds * 1_000;
     report.plan = match &options.faults {

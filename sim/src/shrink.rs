@@ -1,7 +1,8 @@
-//! Makes a failing run small: the fewest faults, then the shortest, then the earliest end, that still fail the same way.
+//! Makes a failing run small: fewer clients, the fewest faults, then the shortest, then the earliest end, that still fail
+//! the same way.
 //!
 //! ```text
-//!   plan ─▶ ddmin over the faults ─▶ shorter faults ─▶ earlier end ─▶ ddmin again, if anything changed
+//!   plan ─▶ fewer clients ─▶ ddmin over the faults ─▶ shorter faults ─▶ earlier end ─▶ ddmin again, if anything changed
 //! ```
 //! Nothing here runs anything: [`Trial`] answers whether a candidate fails. So the search is tested without a simulation.
 
@@ -14,6 +15,8 @@ pub struct Candidate {
     pub faults: Vec<Planned>,
     /// Simulated seconds until everything heals.
     pub seconds: u64,
+    /// Whether it has few clients.
+    pub few_clients: bool,
 }
 
 /// Tries candidates.
@@ -28,7 +31,15 @@ pub trait Trial {
 
 /// The smallest run found that still fails; `start` must fail.
 pub fn shrink<T: Trial>(start: Candidate, trial: &mut T) -> Result<Candidate, T::Error> {
-    let mut best = fewer_faults(start, trial)?;
+    let mut best = start;
+    let few = Candidate {
+        few_clients: true,
+        ..best.clone()
+    };
+    if !best.few_clients && trial.first_failing(std::slice::from_ref(&few))?.is_some() {
+        best = few;
+    }
+    best = fewer_faults(best, trial)?;
     loop {
         let before = best.clone();
         best = shorter_faults(best, trial)?;
@@ -46,8 +57,12 @@ pub fn shrink<T: Trial>(start: Candidate, trial: &mut T) -> Result<Candidate, T:
 
 /// ddmin (Zeller and Hildebrandt, 2002): takes out ever smaller parts until no single fault can be missed.
 fn fewer_faults<T: Trial>(start: Candidate, trial: &mut T) -> Result<Candidate, T::Error> {
-    let seconds = start.seconds;
-    let with = |faults: Vec<Planned>| Candidate { faults, seconds };
+    let (seconds, few_clients) = (start.seconds, start.few_clients);
+    let with = |faults: Vec<Planned>| Candidate {
+        faults,
+        seconds,
+        few_clients,
+    };
     let mut best = start;
     // A fault may have nothing to do with it at all.
     if !best.faults.is_empty() && trial.first_failing(&[with(Vec::new())])?.is_some() {
@@ -182,7 +197,11 @@ mod tests {
             seconds,
             tries: 0,
         };
-        let start = Candidate { faults, seconds: 60 };
+        let start = Candidate {
+            faults,
+            seconds: 60,
+            few_clients: false,
+        };
         let Ok(found) = shrink(start, &mut trial);
         (found, trial.tries)
     }
@@ -204,7 +223,7 @@ mod tests {
                     "{planned}"
                 );
             }
-            assert_eq!(found.seconds, 12);
+            assert_eq!((found.seconds, found.few_clients), (12, true));
             assert!(tries < 400, "{tries} tries");
         }
     }

@@ -64,6 +64,17 @@ impl Drawn {
         }
     }
 
+    /// What an operator has who changed nothing but the size of segments.
+    pub fn usual() -> Drawn {
+        Drawn {
+            settings: "tail_cache_bytes = 8388608".to_owned(),
+            segment_bytes: 4 << 20,
+            retention_bytes: 0,
+            tuning: Tuning::default(),
+            rocks: false,
+        }
+    }
+
     /// One line for the story.
     pub fn story(&self) -> String {
         let Tuning {

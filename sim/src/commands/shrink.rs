@@ -9,7 +9,7 @@ use ledgermq_sim::{
     commit, limits,
     replay::Replay,
     report,
-    run::RunOptions,
+    run::{Profile, RunOptions},
     shrink::{self, Candidate, Trial},
 };
 
@@ -80,6 +80,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let start = Candidate {
         faults: whole.plan.clone(),
         seconds: options.seconds,
+        // The log alone has no clients.
+        few_clients: options.few_clients || options.profile == Profile::Log,
     };
     let small = shrink::shrink(start, &mut tries)?;
     let out = arguments
@@ -90,6 +92,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let replay = Replay::of(
         &RunOptions {
             seconds: small.seconds,
+            few_clients: small.few_clients && options.profile != Profile::Log,
             ..options.clone()
         },
         &commit::checked_out(),
@@ -131,6 +134,7 @@ impl Trial for Tries<'_> {
         for candidate in candidates {
             let options = RunOptions {
                 seconds: candidate.seconds,
+                few_clients: candidate.few_clients,
                 ..self.options.clone()
             };
             let replay = Replay::of(&options, "", candidate.faults.clone(), None);
@@ -141,11 +145,13 @@ impl Trial for Tries<'_> {
             match self.known.get(text) {
                 Some(Some(found)) => {
                     self.found = found.clone();
-                    println!(
-                        "    {} faults in {} s",
-                        candidates[nth].faults.len(),
-                        candidates[nth].seconds
-                    );
+                    let Candidate {
+                        faults,
+                        seconds,
+                        few_clients,
+                    } = &candidates[nth];
+                    let clients = if *few_clients { "few" } else { "all" };
+                    println!("    {} faults in {seconds} s, {clients} clients", faults.len());
                     return Ok(Some(nth));
                 }
                 Some(None) => {}

@@ -78,6 +78,7 @@ pub const EXCEPTIONS: &[Exception] = &[
     ("sim/src/children.rs", "std::fs", "reads what those processes report"),
     ("sim/src/children.rs", "std::thread::sleep", "waits for other processes"),
     ("sim/src/children.rs", "std::time::Instant", "the watchdog over other processes measures real time"),
+    ("sim/src/commands/shrink.rs", "std::process", "names the files of candidates after itself"),
     ("sim/src/commands/shrink.rs", "std::fs", "removes the files of candidates"),
     ("sim/src/commands/soak.rs", "std::fs", "keeps failing seeds for people"),
     ("sim/src/commands/soak.rs", "std::time::Instant", "a soak ends by real time"),
