@@ -366,7 +366,9 @@ impl RaftStateMachine<Config> for Adapter {
         };
         mark("install_begun");
         tracing::info!(label = %id, "installing a snapshot");
-        let memberships = Memberships::one(meta.last_membership.clone());
+        // The log may begin before the label until it is purged, and a crash may come before that.
+        let mut memberships = self.memberships.clone();
+        memberships.supersede(meta.last_membership.clone());
         self.install(content).await?;
         let label = Applied {
             id,
