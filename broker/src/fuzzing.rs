@@ -6,7 +6,6 @@ use bytes::Bytes;
 use ledgermq_raft_store::{EntryId, Machine};
 
 use crate::log_tools;
-use crate::planted::Planted;
 use crate::state::command::Command;
 use crate::state::effects::NoEffects;
 use crate::state::handle::ReceiptHandle;
@@ -46,7 +45,7 @@ fn settings() -> Settings {
         dedupe_ids: 64,
         request_ids: 64,
         cached_records: 64,
-        planted: Planted::default(),
+        ..Settings::default()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::lanes::Lanes;
 use crate::limits;
 use crate::planted::Planted;
 use crate::refusal::{LeadError, Refusal};
+use crate::room::Room;
 use crate::state::command::{Action, Command, CreateConsumerGroup, CreateTopic};
 use crate::state::identity::RequestId;
 use crate::state::machine::StateMachine;
@@ -64,6 +65,8 @@ pub struct Leader {
     pub metrics: Metrics,
     /// Tells parked polls to end.
     pub stopping: watch::Receiver<bool>,
+    /// Room on the disks.
+    pub room: Room,
     /// When a probe was last committed.
     pub last_probe: LastProbe,
     /// A replica silent for so long counts as away, milliseconds.
@@ -120,6 +123,7 @@ impl Leader {
             blocking: parts.blocking,
             metrics: parts.metrics,
             stopping: parts.stopping,
+            room: Room::new(config.disk_full_percent),
             last_probe: LastProbe::default(),
             away_after_ms: config.away_after_ms(),
             planted: parts.planted,

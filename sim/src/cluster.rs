@@ -30,8 +30,7 @@ pub fn broker_group_name(group: usize) -> String {
 /// Sets the stage.
 pub fn scene(
     seed: Seed,
-    plant: Plant,
-    (layout, few_clients): (&Layout, bool),
+    (layout, plant, few_clients): (&Layout, Plant, bool),
     board: &Board,
     trace: &Trace,
 ) -> (Stage<'static>, Box<dyn Scene>) {
@@ -50,9 +49,10 @@ pub fn scene(
         history: history.clone(),
         witness: witness.clone(),
         trace: trace.clone(),
+        few_clients,
         quiet: quiet.clone(),
     };
-    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload, few_clients);
+    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload);
     let judge = Judge {
         history,
         witness,

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use ledgermq_proto::net::{Net, incoming};
 use ledgermq_raft_store::{
-    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, ReplicaId, Seams, Timings,
+    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, Release, ReplicaId, Seams, Timings,
     disk::FaultyDisk, open, seeded,
 };
 
@@ -199,6 +199,10 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         durability: Durability::FsyncQuorum,
         timings: Timings::default(),
         planted: plan.plant.log(),
+        release: Release {
+            level: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
     };
     let clock = plan.clock.clone();
     let seams = Seams {

@@ -251,7 +251,7 @@ fn play(
 ) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
         Profile::Log => counting::scene(options.seed, options.plant, board, trace),
-        _ => cluster::scene(options.seed, options.plant, (layout, options.few_clients), board, trace),
+        _ => cluster::scene(options.seed, (layout, options.plant, options.few_clients), board, trace),
     };
     let until_ms = options.seconds * 1_000;
     report.plan = match &options.faults {

@@ -64,6 +64,8 @@ pub trait Driven: Send {
     fn is_whole(&self) -> bool;
     /// See [`Machine::released`].
     fn released(&self) -> watch::Receiver<LogIndex>;
+    /// See [`Machine::level`].
+    fn level(&self) -> watch::Receiver<u32>;
 }
 
 impl<M: Machine> Driven for M {
@@ -119,6 +121,10 @@ impl<M: Machine> Driven for M {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         Machine::released(self)
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        Machine::level(self)
     }
 }
 
@@ -360,7 +366,9 @@ impl RaftStateMachine<Config> for Adapter {
         };
         mark("install_begun");
         tracing::info!(label = %id, "installing a snapshot");
-        let memberships = Memberships::one(meta.last_membership.clone());
+        // The log may begin before the label until it is purged, and a crash may come before that.
+        let mut memberships = self.memberships.clone();
+        memberships.supersede(meta.last_membership.clone());
         self.install(content).await?;
         let label = Applied {
             id,
