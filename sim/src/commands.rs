@@ -1,6 +1,8 @@
 //! The commands, their exit codes, and the flags that several of them share.
 
+mod check;
 mod meta;
+mod planted;
 mod replay;
 mod run;
 mod shrink;
@@ -11,6 +13,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use ledgermq_sim::{
     board::Forbidden,
+    plant::{Bug, Plant},
     replay::{read_plan, seconds},
     run::{Faults, Profile, RunOptions},
     seed::Seed,
@@ -38,6 +41,10 @@ pub enum Command {
     Shrink(shrink::Arguments),
     /// Run a replay file
     Replay(replay::Arguments),
+    /// Plant known bugs and look how many seeds it takes until each is found
+    Planted(planted::Arguments),
+    /// Judge a history that was written by a run, or by real processes
+    Check(check::Arguments),
 }
 
 /// Runs one command to its end; answers the exit code.
@@ -48,6 +55,8 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Planted(arguments) => planted::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
     }
 }
 
@@ -66,6 +75,9 @@ pub struct Scope {
     /// Let go wrong what this file lists: a JSON list of faults, as in a replay file.
     #[arg(long, value_name = "FILE", conflicts_with = "no_faults")]
     pub plan: Option<PathBuf>,
+    /// Plant a known bug; see `planted`.
+    #[arg(long, hide = true, value_name = "BUG")]
+    pub plant: Option<Bug>,
     /// One client of each kind that cannot be missed, instead of those that the seed draws.
     #[arg(long)]
     pub few_clients: bool,
@@ -86,6 +98,7 @@ impl Scope {
         Ok(RunOptions {
             seconds: self.seconds.unwrap_or(options.seconds),
             faults,
+            plant: Plant(self.plant),
             few_clients: self.few_clients,
             forbid: self.forbid.clone(),
             ..options

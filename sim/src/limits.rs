@@ -20,6 +20,9 @@ pub const TCP_CAPACITY: usize = 16_384;
 /// Simulated time of one step.
 pub const TICK: Duration = Duration::from_millis(1);
 
+/// Simulated milliseconds between two looks at the replicas' disks.
+pub const LOOK_AT_DISKS_MS: u64 = 3_700;
+
 /// Simulated time after the last fault is healed within which the cluster must have made progress and caught up.
 pub const LIVENESS_BOUND: Duration = Duration::from_secs(60);
 

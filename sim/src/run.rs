@@ -20,7 +20,9 @@ use crate::{
     cluster, counting,
     faults::{self, Planned},
     layout::Layout,
-    limits, panics, replay,
+    limits, marks, panics,
+    plant::Plant,
+    replay,
     report::Report,
     seed::Seed,
     trace::Trace,
@@ -100,8 +102,12 @@ pub struct RunOptions {
     pub replay: Option<PathBuf>,
     /// Where to write the trace.
     pub trace: Option<PathBuf>,
+    /// Where to write the history of the clients (docs/history.md).
+    pub history: Option<PathBuf>,
     /// Print the story.
     pub tell: bool,
+    /// A bug on purpose.
+    pub plant: Plant,
 }
 
 impl RunOptions {
@@ -116,7 +122,9 @@ impl RunOptions {
             forbid: None,
             replay: None,
             trace: None,
+            history: None,
             tell: false,
+            plant: Plant::default(),
         }
     }
 
@@ -136,6 +144,9 @@ impl RunOptions {
             Faults::Planned(_, file) => {
                 arguments.extend(["--plan".to_owned(), file.display().to_string()]);
             }
+        }
+        if let Plant(Some(bug)) = self.plant {
+            arguments.extend(["--plant".to_owned(), bug.to_string()]);
         }
         if self.few_clients {
             arguments.push("--few-clients".to_owned());
@@ -164,6 +175,10 @@ pub trait Scene {
     fn judge(&self) -> Vec<String>;
     /// Counts for the report.
     fn counts(&self) -> Vec<(&'static str, u64)>;
+    /// The history of the clients as lines of JSON (docs/history.md), where there is one.
+    fn history(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Milliseconds before the first fault.
@@ -192,17 +207,21 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
             options.seconds
         ),
     );
-    judged(&board, &trace, |report| {
-        play(options, &layout, (&board, &trace), report)
-    })
-    .map_err(Into::into)
+    let mut history = None;
+    let report = judged(&board, &trace, |report| {
+        history = play(options, &layout, (&board, &trace), report);
+    })?;
+    if let (Some(file), Some(lines)) = (&options.history, history) {
+        std::fs::write(file, lines)?;
+    }
+    Ok(report)
 }
 
 /// Plays, and makes a report of it: violations, marks and the tail of the trace are filled in, a panic is a violation.
 pub fn judged(board: &Board, trace: &Trace, play: impl FnOnce(&mut Report)) -> io::Result<Report> {
     let mut report = Report::default();
     panics::listen();
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(&mut report))) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| marks::counted(board, || play(&mut report)))) {
         let words = panics::first().unwrap_or_else(|| panics::text(panic.as_ref()));
         board.violation(format!("panic: {words}"));
     }
@@ -223,10 +242,16 @@ pub fn owned(counts: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<
     counts.map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
-fn play(options: &RunOptions, layout: &Layout, (board, trace): (&Board, &Trace), report: &mut Report) {
+/// Answers the history of the clients, if it is wanted.
+fn play(
+    options: &RunOptions,
+    layout: &Layout,
+    (board, trace): (&Board, &Trace),
+    report: &mut Report,
+) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
-        Profile::Log => counting::scene(options.seed, board, trace),
-        _ => cluster::scene(options.seed, (layout, options.few_clients), board, trace),
+        Profile::Log => counting::scene(options.seed, options.plant, board, trace),
+        _ => cluster::scene(options.seed, (layout, options.plant, options.few_clients), board, trace),
     };
     let until_ms = options.seconds * 1_000;
     report.plan = match &options.faults {
@@ -243,6 +268,7 @@ fn play(options: &RunOptions, layout: &Layout, (board, trace): (&Board, &Trace),
         &mut report.simulated_seconds,
     );
     report.counts = owned(scene.counts());
+    options.history.is_some().then(|| scene.history()).flatten()
 }
 
 /// Lets a scene play until it is judged, or until the first violation. `simulated_seconds` is kept up to date, so that

@@ -49,6 +49,11 @@ pub fn unix_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Seconds since the start of the run, inside of a host; 0 outside.
+pub fn seconds() -> f64 {
+    turmoil::sim_elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
 /// The wall clock so long after the start of a run, unix milliseconds.
 pub fn at_ms(since_start: Duration) -> u64 {
     let now = Duration::from_secs(limits::EPOCH_UNIX_SECONDS) + since_start;

@@ -11,6 +11,7 @@ use crate::{
     board::{Board, replica_name},
     fleet::{Fleet, Seat, Stop},
     seed::Seed,
+    witness::{self, Witness},
     world,
 };
 
@@ -39,6 +40,8 @@ pub struct Machine {
     pub drawn: Drawn,
     /// Where its role is shown.
     pub board: Board,
+    /// Who looks at it.
+    pub witness: Witness,
 }
 
 /// The host's software. It never ends by itself: turmoil would leave its sockets open.
@@ -66,6 +69,8 @@ async fn serve(plan: &Machine, seat: Seat, seed: Seed) -> Stop {
         plan.machine,
         broker.handle().clone(),
     ));
+    let (witness, group) = (plan.witness.clone(), plan.broker_group.clone());
+    tokio::spawn(witness::watch(witness, plan.machine, group, broker.clone()));
     tokio::spawn(watch_queues(plan.board.clone(), broker));
     match driver.run(asked_to_stop(plan.fleet.clone(), plan.machine)).await {
         Ok(()) => Stop::Asked,
@@ -83,6 +88,7 @@ async fn opened(plan: &Machine, seat: Seat, seed: Seed) -> Result<(Broker, Drive
         seed: seed.derive("own"),
         spawn: Spawn::Here,
         tuning: plan.drawn.tuning,
+        planted: plan.drawn.plant.broker(),
     };
     open(config(plan, seat.id)?, seams).await
 }

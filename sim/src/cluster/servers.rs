@@ -11,29 +11,34 @@ use crate::{
     board::{Board, replica_name},
     chaos::{OnCrash, Stage},
     fleet::Fleet,
+    history::History,
     layout::Layout,
     net::SimNet,
+    plant::Plant,
     seed::Seed,
     trace::Trace,
+    witness::Witness,
     world,
 };
 
 const NAME_SERVER_PORT: u16 = 9876;
 
-/// Puts the cluster on a stage. `names` are those of the broker groups. Answers the brokers' addresses as well.
+/// Puts the cluster on a stage. `names` are those of the broker groups. Answers the brokers' addresses and who watches
+/// them as well.
 pub fn servers(
     seed: Seed,
     (layout, names): (&Layout, &[String]),
     drawn: &Drawn,
     board: &Board,
     trace: &Trace,
-) -> (Stage<'static>, Vec<String>) {
+) -> (Stage<'static>, Vec<String>, Witness) {
     let mut sim = world::build(seed, trace);
     trace.tell("options", format!("{layout:?}"));
     trace.tell("options", drawn.story());
     let groups = layout.machines();
     let fleet = Fleet::new(seed, &groups, &layout.broker_groups, drawn.rocks);
-    let name_servers: Vec<String> = (1..=layout.name_servers).map(|n| format!("namesrv-{n}")).collect();
+    let history = History::new(trace.clone());
+    let witness = Witness::new(board.clone(), history, fleet.clone(), names.to_vec());
     let mut hosts = Vec::new();
     let mut on_crash: Vec<OnCrash> = Vec::new();
     for (machine, group) in groups.iter().enumerate() {
@@ -42,12 +47,10 @@ pub fn servers(
             machine,
             fleet: fleet.clone(),
             broker_group: names[*group].clone(),
-            name_servers: name_servers
-                .iter()
-                .map(|name| format!("{name}:{NAME_SERVER_PORT}"))
-                .collect(),
+            name_servers: name_servers(layout),
             drawn: drawn.clone(),
             board: board.clone(),
+            witness: witness.clone(),
         };
         hosts.push(replica_name(machine));
         sim.host(replica_name(machine), move || {
@@ -57,9 +60,11 @@ pub fn servers(
         let fleet = fleet.clone();
         on_crash.push(Box::new(move |power| fleet.crash(machine, power)));
     }
-    for name in &name_servers {
-        hosts.push(name.clone());
-        sim.host(name.as_str(), name_server);
+    for number in 1..=layout.name_servers {
+        let name = name_server_name(number);
+        let plant = drawn.plant;
+        sim.host(name.as_str(), move || name_server(plant));
+        hosts.push(name);
     }
     let endpoint = |machine: usize| format!("{}:{CLIENT_PORT}", replica_name(machine));
     for group in 0..layout.broker_groups.len() {
@@ -86,12 +91,27 @@ pub fn servers(
         board: board.clone(),
         trace: trace.clone(),
     };
-    (stage, (0..groups.len()).map(endpoint).collect())
+    (stage, (0..groups.len()).map(endpoint).collect(), witness)
 }
 
-async fn name_server() -> turmoil::Result {
+fn name_server_name(number: usize) -> String {
+    format!("namesrv-{number}")
+}
+
+/// Addresses of the name servers.
+pub fn name_servers(layout: &Layout) -> Vec<String> {
+    let numbers = 1..=layout.name_servers;
+    numbers
+        .map(|number| format!("{}:{NAME_SERVER_PORT}", name_server_name(number)))
+        .collect()
+}
+
+async fn name_server(plant: Plant) -> turmoil::Result {
+    let options = ledgermq_namesrv::Options {
+        planted: plant.name_server(),
+    };
     let listen = format!("0.0.0.0:{NAME_SERVER_PORT}");
-    let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, pending()).await?;
+    let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, options, pending()).await?;
     serving.await?;
     Ok(())
 }

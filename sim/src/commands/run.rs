@@ -31,6 +31,9 @@ pub struct Shown {
     /// Write the verdict, the counts and the plan of faults to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Write what clients did and were told to this file, as JSON lines (docs/history.md).
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     /// Print the verdict alone.
     #[arg(long)]
     quiet: bool,
@@ -50,6 +53,7 @@ pub fn play(options: RunOptions, shown: Shown) -> anyhow::Result<u8> {
     }
     let options = RunOptions {
         trace: shown.trace,
+        history: shown.history,
         tell: !shown.quiet,
         ..options
     };

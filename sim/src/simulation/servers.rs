@@ -50,7 +50,7 @@ pub(super) fn servers(
         retention_bytes: 0,
         ..Drawn::draw(&mut seed.stream("options"))
     };
-    let (mut stage, endpoints) = servers::servers(seed, cluster, &drawn, board, trace);
+    let (mut stage, endpoints, _witness) = servers::servers(seed, cluster, &drawn, board, trace);
     let ready = Arc::new(AtomicBool::new(false));
     let setup = Setup {
         endpoints: endpoints.clone(),
