@@ -29,6 +29,7 @@ struct Inner {
     /// The first offset still kept of a queue, the furthest that any replica told.
     queue_starts: BTreeMap<(String, i64), i64>,
     violations: Vec<String>,
+    elections: Vec<f64>,
     marks: BTreeMap<&'static str, u64>,
     forbidden: Option<Forbidden>,
 }
@@ -267,6 +268,8 @@ impl Board {
             .event(&name, format!("role term={term} {state} leader={leader}{serving}"));
         if elected {
             self.mark("election");
+            let now = self.trace.now().as_secs_f64();
+            self.inner().elections.push(now);
             self.trace.tell(&name, format!("leads term {term}"));
         }
         if let Some(violation) = violation {
@@ -333,6 +336,11 @@ impl Board {
     /// From now on a mark counts as a violation.
     pub fn forbid(&self, forbidden: Forbidden) {
         self.inner().forbidden = Some(forbidden);
+    }
+
+    /// When leaders began to serve, in simulated seconds.
+    pub fn elections(&self) -> Vec<f64> {
+        self.inner().elections.clone()
     }
 
     /// Counts something worth counting: a fault, a rare branch.

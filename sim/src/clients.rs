@@ -24,7 +24,7 @@ use ledgermq_client::Options;
 use turmoil::Sim;
 
 use crate::{
-    history::{Group, History},
+    history::{Group, History, What},
     net::SimNet,
     seed::{Draws, Seed},
     trace::Trace,
@@ -165,6 +165,8 @@ struct Host {
     lives: Arc<Mutex<u64>>,
     /// Messages named so far.
     named: Arc<Mutex<u64>>,
+    /// What a consumer is about to be told of a message: nobody will hear it if its life ends now.
+    open: Arc<Mutex<Option<What>>>,
 }
 
 impl Host {
@@ -222,6 +224,7 @@ pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workloa
             ready: ready.clone(),
             lives: Arc::default(),
             named: Arc::default(),
+            open: Arc::default(),
         };
         hosts.push(name.clone());
         sim.host(name, move || play(host.clone()));

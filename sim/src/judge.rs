@@ -10,6 +10,7 @@ use crate::{
     chaos::{Chaos, Stage},
     checkers,
     history::History,
+    marks::lapsed,
     run::Scene,
     witness::Witness,
 };
@@ -52,6 +53,10 @@ impl Scene for Judge {
         let events = self.history.events();
         let mut wrong = checkers::of_clients(&events);
         wrong.extend(checkers::did_nothing(&events));
+        let board = self.witness.board();
+        for _ in 0..lapsed::over_elections(&events, &board.elections()) {
+            board.mark("lease_expired_across_election");
+        }
         wrong
     }
 

@@ -8,6 +8,7 @@
 //! and the sources together.
 
 mod all;
+pub mod lapsed;
 
 use std::fmt;
 

@@ -3,6 +3,8 @@
 
 use std::{cell::Cell, io, ops::ControlFlow};
 
+use ledgermq_broker::planted as of_broker;
+use ledgermq_raft_store::planted as of_log;
 use serde::Serialize;
 
 use crate::{
@@ -11,8 +13,6 @@ use crate::{
     run::{Profile, RunOptions},
     seed::Seed,
 };
-
-use ledgermq_broker::planted as of_broker;
 
 /// How one bug was looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,15 +49,24 @@ pub struct Search {
 /// The profile in which a bug is looked for unless asked otherwise: the cheapest one in which it can show.
 pub const fn profile(bug: Bug) -> Profile {
     match bug {
-        Bug::Log(ledgermq_raft_store::planted::Bug::LeaseTimerOnLocalClock) => Profile::Default,
+        Bug::Log(of_log::Bug::SyncRetried) => Profile::Disk,
+        Bug::Log(of_log::Bug::LeaseTimerOnLocalClock) => Profile::Default,
         Bug::Log(_) => Profile::Log,
+        Bug::Broker(
+            of_broker::Bug::DedupeWindowNotStored
+            | of_broker::Bug::FifoLockLost
+            | of_broker::Bug::AttemptsNotStored
+            | of_broker::Bug::ReleasedBeforeFlush,
+        ) => Profile::Power,
         Bug::Broker(
             of_broker::Bug::AnswerBeforeCommit
             | of_broker::Bug::DedupeForgetsEarly
             | of_broker::Bug::StaleLeaderGrants
+            | of_broker::Bug::RepeatedRequestApplied
             | of_broker::Bug::VisibleTooEarly,
-        ) => Profile::Quick,
-        Bug::Broker(_) | Bug::NameServer(_) => Profile::Default,
+        )
+        | Bug::NameServer(_) => Profile::Quick,
+        Bug::Broker(_) => Profile::Default,
     }
 }
 

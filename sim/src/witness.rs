@@ -105,6 +105,11 @@ struct Node {
 }
 
 impl Witness {
+    /// Where its findings go.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// A witness of the fleet that has seen nothing; `groups` are the names of its broker groups.
     pub fn new(board: Board, history: History, fleet: Fleet, groups: Vec<String>) -> Witness {
         let inner = Inner {

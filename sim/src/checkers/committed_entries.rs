@@ -12,7 +12,7 @@ pub struct CommittedEntries {
 }
 
 impl CommittedEntries {
-    /// What lies on a replica's disk, while entries up to `committed` are known to be committed.
+    /// What lies on a replica's disk, while the replica calls entries up to `committed` committed.
     pub fn see(&mut self, replica: &str, committed: u64, look: &DiskLook) -> Vec<String> {
         let mut wrong = Vec::new();
         for (index, entry) in look.entries.range(..=committed) {

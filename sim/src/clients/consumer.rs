@@ -1,6 +1,6 @@
 //! What simple and push consumers have in common: what they write into the history.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use ledgermq_broker::state::handle::ReceiptHandle;
 
@@ -58,10 +58,10 @@ impl Host {
         invisible: Option<Duration>,
         error: Option<String>,
     ) {
-        let what = if invisible.is_some() { "gives back" } else { "acks" };
+        let does = if invisible.is_some() { "gives back" } else { "acks" };
         let (key, topic) = (held.key, &held.topic);
         let reason = error.as_deref().unwrap_or_default();
-        self.tell(&format!("{what} {key} of {topic}: {op:?} {reason}"));
+        self.tell(&format!("{does} {key} of {topic}: {op:?} {reason}"));
         let settle = Settle {
             op,
             consumer: self.name.clone(),
@@ -71,10 +71,26 @@ impl Host {
             invisible_ms: invisible.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             error,
         };
-        self.workload.history.record(match invisible {
+        let unknown = Settle {
+            op: Op::Unknown,
+            error: Some("its consumer's life ended".to_owned()),
+            ..settle.clone()
+        };
+        let what = |settle| match invisible {
             Some(_) => What::Change(settle),
             None => What::Ack(settle),
-        });
+        };
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = (op == Op::Intent).then(|| what(unknown));
+        self.workload.history.record(what(settle));
+    }
+
+    /// A life is over: what it was about to be told stays unknown.
+    pub(super) fn dies(&self) {
+        self.tell("dies");
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(unknown) = open {
+            self.workload.history.record(unknown);
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn ledger(host: Host) -> turmoil::Result {
             () = me.keep_sessions() => {}
             () = ends(&host, lasts, was_calm) => {}
         }
-        host.tell("dies");
+        host.dies();
     }
 }
 

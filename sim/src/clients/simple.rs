@@ -126,7 +126,7 @@ async fn live(host: Host, manners: Manners) -> turmoil::Result {
         if ended.is_err() && host.is_calm() && !manners.visits {
             living.consume().await;
         }
-        host.tell("dies");
+        host.dies();
         if manners.polite || draws.percent(30) {
             consumer.shutdown().await;
         }

@@ -72,6 +72,7 @@ impl Drawn {
             retention_bytes: 0,
             tuning: Tuning::default(),
             rocks: false,
+            plant: Plant::default(),
         }
     }
 

@@ -3,10 +3,18 @@
 /// Name and meaning of every mark, by name.
 pub const ALL: &[(&str, &str)] = &[
     (
+        "all_down",
+        "fault: all processes were stopped and started again in any order",
+    ),
+    (
         "attempt_repeated",
         "a client asked again with the id of an earlier attempt and got the same messages",
     ),
     ("blackout", "fault: all replicas lost power at once"),
+    (
+        "bridge",
+        "fault: two halves of a broker group heard each other through one replica only",
+    ),
     (
         "call_forwarded",
         "a door brought a call to the leader on another replica",
@@ -17,6 +25,7 @@ pub const ALL: &[(&str, &str)] = &[
         "a door gave a call up at its deadline: no leader was found",
     ),
     ("carry_over", "a record that outlives a retention cut was stored again"),
+    ("clients_cut", "fault: clients did not reach a replica"),
     (
         "committed_before_durable_here",
         "an entry was committed by others, and waited until it was durable on this replica",
@@ -25,6 +34,7 @@ pub const ALL: &[(&str, &str)] = &[
         "covered_entry_skipped",
         "an entry came by the log whose effect an installed snapshot had brought already",
     ),
+    ("crash_loop", "fault: a process died again and again"),
     (
         "cut_in_the_way",
         "a retention cut was refused, since a record that outlives it was not carried over",
@@ -45,6 +55,12 @@ pub const ALL: &[(&str, &str)] = &[
     ),
     ("digest_made", "a replica hashed its state"),
     ("election", "a replica became leader and serves"),
+    ("fail_sync", "fault: a sync of a disk failed"),
+    ("fail_write", "fault: a write to a disk failed"),
+    (
+        "failed_to_start",
+        "a replica did not open, since its disk failed meanwhile",
+    ),
     (
         "false_alarm",
         "a replica believed the leader gone, and no majority agreed",
@@ -57,6 +73,8 @@ pub const ALL: &[(&str, &str)] = &[
         "fifo_blocked",
         "a message waited for an earlier one of its message group",
     ),
+    ("flip", "fault: a bit on a disk changed"),
+    ("grow", "operation: one replica more is wanted"),
     ("hold", "fault: what two replicas sent each other was held back"),
     ("install_begun", "a replica began to install a snapshot"),
     (
@@ -103,16 +121,30 @@ pub const ALL: &[(&str, &str)] = &[
         "membership_changed_while_member_away",
         "the membership changed while a member was not heard",
     ),
+    ("minority", "fault: a minority of a broker group was cut off"),
     ("mute", "fault: no other replica heard a replica"),
+    ("name_server_cut", "fault: nobody reached a name server"),
+    ("no_space", "fault: a disk was full"),
+    (
+        "no_space_anywhere",
+        "fault: the disks of a whole broker group were full",
+    ),
     ("not_ready", "a replica told that it is not ready"),
     (
         "older_term_reported",
         "a name server was told of a leader of an older term, and kept the newer one",
     ),
+    ("outage", "fault: a replica was down for long"),
+    (
+        "outage_past_retention",
+        "a replica came back after the log had been cut beyond it",
+    ),
     (
         "outcome_unknown",
         "a proposal ended without an answer whether it was done",
     ),
+    ("pause", "fault: a process was frozen"),
+    ("poisoned", "a replica stopped by itself, since its disk had failed"),
     ("poll_moved", "a long poll left a replica that did not lead any more"),
     ("power_loss", "fault: a machine lost power"),
     (
@@ -133,17 +165,29 @@ pub const ALL: &[(&str, &str)] = &[
         "a record was carried over between being granted and being read",
     ),
     ("redelivered", "a message was handed out again"),
+    ("refused_to_start", "a replica refused a folder that was damaged"),
     ("registered", "a name server took a replica's registration"),
     ("removal_learned", "a replica learned that it was removed"),
     (
         "repeated_request",
         "a request that was done before came again, and answered as it did first",
     ),
+    ("replica_added", "operation: a replica was added"),
+    ("replica_removed", "operation: a replica was removed"),
+    (
+        "replica_replaced",
+        "operation: a replica was replaced by one with an empty folder",
+    ),
+    ("reset", "fault: the connections of a machine were reset"),
     (
         "restart_behind_log",
         "a replica started with a state older than its log, and applied the rest again",
     ),
     ("retention_cut", "old messages were forgotten"),
+    (
+        "rolling_restart",
+        "fault: all replicas were stopped in good order and started again, one after another",
+    ),
     (
         "segment_recycled",
         "a segment was written over the file of a purged one",
@@ -153,11 +197,14 @@ pub const ALL: &[(&str, &str)] = &[
         "segment_spared",
         "the file of a purged segment was kept to be written over",
     ),
+    ("shrink", "operation: one replica less is wanted"),
     (
         "sidecar_rebuilt",
         "the sidecar of a finished segment was missing or damaged, and was made again",
     ),
     ("silent_replica_dropped", "a name server took a silent replica for dead"),
+    ("slow", "fault: a link was slow"),
+    ("slow_sync", "fault: the syncs of a disk were slow"),
     (
         "snapshot_found_at_start",
         "a replica found a received snapshot when it started",
@@ -172,6 +219,12 @@ pub const ALL: &[(&str, &str)] = &[
         "stale_handle_refused",
         "a handle was refused, as its lease had ended or was replaced",
     ),
+    ("stopped_by_disk", "a replica whose disk had failed was started again"),
+    (
+        "stopped_in_order",
+        "a replica that had been asked to stop was started again",
+    ),
+    ("swap", "operation: a living replica is to be replaced"),
     (
         "takeover_by_agreement",
         "survivors agreed that the leader is gone, and one took over",
@@ -182,9 +235,18 @@ pub const ALL: &[(&str, &str)] = &[
         "a replica let another one take over, whose log is longer or whose number is lower",
     ),
     (
+        "thrown_away",
+        "the folder of a replica was of no use any more and was emptied",
+    ),
+    ("topic", "operation: a topic is to be made and removed"),
+    ("topic_created", "operation: a topic was made"),
+    ("topic_deleted", "operation: a topic was removed"),
+    (
         "torn_tail_cut",
         "a torn write at the end of the log was cut off at the start",
     ),
+    ("transfer", "operation: another replica is to lead"),
+    ("transfer_done", "operation: the leadership was handed over"),
     (
         "truncation_finished",
         "a truncation that a crash had interrupted was ended at the next start",
@@ -198,4 +260,6 @@ pub const ALL: &[(&str, &str)] = &[
         "undelivered_given_back",
         "messages whose receiver had gone were given back",
     ),
+    ("wipe", "fault: a machine lost its disk"),
+    ("wrong_clock", "fault: a wall clock was wrong"),
 ];

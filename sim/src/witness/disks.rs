@@ -9,7 +9,7 @@ use std::{
 use ledgermq_broker::{kv::memory::MemoryKv, state};
 use ledgermq_raft_store::{
     LogIndex,
-    disk::FaultyDisk,
+    disk::{Disk, FaultyDisk},
     inspect::{self, Bodies, Scope, Seen, VoteReport},
 };
 
@@ -97,8 +97,12 @@ fn judge(
         let name = format!("{} ({id})", replica_name(*machine));
         wrong.extend(inner.votes.see(&name, look.vote));
         wrong.extend(marks::check_disk(&name, look));
+        // What this replica itself calls committed: on the disk of one that is behind lies what others have overruled.
+        let upto = last(machine)
+            .and_then(|last| last.committed.max(last.applied))
+            .unwrap_or(0);
         let entries = inner.committed.entry(inner.groups[group].clone()).or_default();
-        wrong.extend(entries.see(&name, committed, look));
+        wrong.extend(entries.see(&name, upto, look));
     }
     let look_of = |id: &u64| {
         let machine = seats.get(id);
