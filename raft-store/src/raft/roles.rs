@@ -35,7 +35,9 @@ pub async fn follow(
 ) {
     let mut metrics = raft.server_metrics();
     let mut led: Option<(Term, ReplicaId)> = None;
+    // What was told when the replica opened may be older: the core publishes its membership once it runs.
     let mut membership = members::now(&raft);
+    told.send_replace(members::members(&membership));
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
