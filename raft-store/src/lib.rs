@@ -40,6 +40,7 @@ pub use machine::{Applied, Export, ExportPart, Machine, MachineError};
 pub use open::{Driver, open};
 pub use options::{Connect, Durability, Options, OptionsError, PeerStream, Seams, Timings};
 pub use peer::service::PeerService;
+pub use raft::memberships::in_force as membership_in_force;
 pub use raft::runtime::seeded;
 pub use status::{LogSpan, Member, MemberStatus, Role, State, Status};
 pub use types::{EntryId, LogIndex, ReplicaId, Term};
