@@ -36,6 +36,7 @@ use crate::retention::Retention;
 use crate::spool::Spool;
 use crate::status::Role;
 use crate::takeover::agreement::Takeover;
+use crate::takeover::stall::Stall;
 
 /// What the caller runs: the log's one writer, and what removes purged segments. In production each on an OS thread of its
 /// own, in the simulation as tasks.
@@ -138,6 +139,12 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         released,
         away_after: Duration::from_millis(options.timings.election_max_ms),
     };
+    let stall = Stall {
+        raft: raft.clone(),
+        log: log.clone(),
+        presence: Arc::clone(&network.presence),
+        silence: Duration::from_millis(options.timings.silence_ms),
+    };
     let bootstrap = Bootstrap {
         raft: raft.clone(),
         links: Arc::clone(&network.links),
@@ -161,6 +168,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         tokio::spawn(bootstrap.serve(asked)).abort_handle(),
         tokio::spawn(membership.serve(changing)).abort_handle(),
         tokio::spawn(takeover.run()).abort_handle(),
+        tokio::spawn(stall.run()).abort_handle(),
         tokio::spawn(retention.run()).abort_handle(),
     ];
     let parts = Parts {

@@ -112,6 +112,10 @@ impl Disk for HeldDisk {
         Ok(())
     }
 
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        self.real.aside(work)
+    }
+
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {
         self.real.sync_dir(dir)
     }
