@@ -103,6 +103,8 @@ pub const GONE_ELECTION: Duration = Duration::from_millis(60);
 pub const STALL_HANDOVER: Duration = Duration::from_millis(500);
 /// How often it looks.
 pub const STALL_CHECK: Duration = Duration::from_millis(100);
+/// It serves nobody for so long, and longer once another leads: the core may be stuck on the disk and not know.
+pub const STALL_RESIGNED: Duration = Duration::from_secs(1);
 /// Between two handovers for that reason by one replica: disks that stall by turns must not pass the leadership around.
 pub const STALL_PAUSE: Duration = Duration::from_secs(5);
 

@@ -115,9 +115,11 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
     let (role_sender, role) = watch::channel(Role::default());
     let (elections, takeovers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (members_sender, members) = watch::channel(members::members(&members::now(&raft)));
+    let (resigning, resigned) = watch::channel(None);
     let following = roles::follow(
         raft.clone(),
         applied.clone(),
+        resigned,
         members_sender,
         role_sender,
         Arc::clone(&elections),
@@ -144,6 +146,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         log: log.clone(),
         presence: Arc::clone(&network.presence),
         silence: Duration::from_millis(options.timings.silence_ms),
+        resigned: resigning,
     };
     let bootstrap = Bootstrap {
         raft: raft.clone(),

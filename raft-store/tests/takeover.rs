@@ -140,6 +140,29 @@ async fn a_leader_that_lost_all_connections_for_a_moment_loses_nothing() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_disk_fails_is_replaced_at_once() {
+    for seed in 45..50 {
+        seeded(seed, async {
+            let (group, leader, term) = settled(seed).await;
+            group.replicas[&leader].disk.fail_next_sync();
+            let failed = Instant::now();
+            let lost = group.handle(leader).propose("lost or not".into()).await;
+            assert!(lost.is_err(), "seed {seed}: {lost:?}");
+            let survivor = (1..=3).find(|id| *id != leader).expect("two survive");
+            let mut role = group.handle(survivor).role();
+            let elected = role.wait_for(|role| role.leader.is_some_and(|id| id.get() != leader));
+            let elected = elected.await.expect("runs").leader.expect("has one").get();
+            assert!(failed.elapsed() < AT_ONCE, "seed {seed}: {:?}", failed.elapsed());
+            assert!(group.handle(leader).has_stopped());
+            assert_eq!(group.handle(elected).status().term.get(), term + 1, "seed {seed}");
+            let next = group.handle(elected).propose("after".into()).await;
+            next.expect("acknowledged by two good disks");
+        })
+        .await;
+    }
+}
+
 /// From now on each sync of these replicas' disks takes so long.
 fn stall(group: &Group, ids: impl IntoIterator<Item = u64>, delay: Duration) {
     for id in ids {

@@ -173,6 +173,7 @@ class SmallDisk:
 
     def __init__(self, image, mount_point, size):
         self.image, self.mount_point = image, mount_point
+        image.parent.mkdir(parents=True, exist_ok=True)
         with open(image, "wb") as file:
             file.truncate(size)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True, capture_output=True)
@@ -263,7 +264,7 @@ def main():
     parser.add_argument("--faults", type=lambda text: text.split(","), default=",".join(FAULTS), help=f"of: {', '.join(FAULTS)}")
     parser.add_argument("--stall-ms", type=int, default=2000)
     parser.add_argument("--quiet-s", type=float, default=2.0)
-    parser.add_argument("--stop-s", type=float, default=40.0, help="a replica whose disk failed has stopped by then")
+    parser.add_argument("--stop-s", type=float, default=90.0, help="a replica whose disk failed has stopped by then")
     parser.add_argument("--stop-pause-s", type=float, default=1.0, help="the longest pause where the leader's disk fails or is full")
     parser.add_argument("--stall-pause-s", type=float, default=2.5, help="the longest pause where the leader's disk stalls")
     parser.add_argument("--follower-pause-s", type=float, default=0.5, help="the longest pause where a follower's disk does either")

@@ -5,6 +5,8 @@
 //! is durable here ──▶ leadership goes to the one of them with the longest log
 //! ```
 //!
+//! Who follows the role of this replica is told at once: its core may be stuck on the disk when it is to follow.
+//!
 //! The others commit without this disk, but an entry is applied, and so answered, only once it is durable here: every
 //! send would wait as long as the disk does. Where the others wait as well, as on a shared disk, nothing is handed over.
 
@@ -14,13 +16,16 @@ use std::time::Duration;
 
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::limits;
 use crate::log::Log;
 use crate::peer::presence::Presence;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, KeptMembership, entry_id};
-use crate::types::EntryId;
+use crate::raft::roles::Resigned;
+use crate::types::{EntryId, ReplicaId, Term};
 
 /// The task that watches this replica's own disk.
 pub struct Stall {
@@ -32,6 +37,8 @@ pub struct Stall {
     pub presence: Arc<Presence>,
     /// Unheard for longer, a replica is handed nothing.
     pub silence: Duration,
+    /// Tells those who follow the role, as the core may be stuck on the disk by then.
+    pub resigned: watch::Sender<Resigned>,
 }
 
 impl Stall {
@@ -43,18 +50,45 @@ impl Stall {
             if stalled < limits::STALL_HANDOVER {
                 continue;
             }
-            let Some(to) = self.successor() else { continue };
+            let Some((term, to)) = self.successor() else { continue };
             let stalled_ms = stalled.as_millis();
             tracing::warn!(stalled_ms, to, "the disk of the log stalls, another replica is to lead");
             if self.raft.trigger().transfer_leader(to).await.is_err() {
                 return;
             }
-            tokio::time::sleep(limits::STALL_PAUSE).await;
+            self.resign(term, to).await;
         }
     }
 
-    /// Whom to hand over to; `None` where this replica does not lead, or nobody would do better.
-    fn successor(&self) -> Option<u64> {
+    /// Serves nobody from now on, until the core knows who leads, or it is clear that nobody else does.
+    async fn resign(&self, term: Term, to: u64) {
+        let asked = Instant::now();
+        self.resigned.send_replace(Some((term, ReplicaId(to))));
+        while self.term() == term {
+            tokio::time::sleep(limits::STALL_CHECK).await;
+            let newer = self.presence.led_by().filter(|vote| Term(vote.leader_id.term) > term);
+            match newer {
+                Some(vote) => self.follow(term, ReplicaId(vote.leader_id.voted_for)),
+                None if asked.elapsed() >= limits::STALL_RESIGNED => break,
+                None => {}
+            }
+        }
+        self.resigned.send_replace(None);
+        tokio::time::sleep(limits::STALL_PAUSE.saturating_sub(asked.elapsed())).await;
+    }
+
+    fn term(&self) -> Term {
+        Term(self.raft.metrics().borrow_watched().current_term)
+    }
+
+    fn follow(&self, term: Term, leader: ReplicaId) {
+        let word = Some((term, leader));
+        self.resigned
+            .send_if_modified(|known| std::mem::replace(known, word) != word);
+    }
+
+    /// Whom to hand over to, and in which term; `None` where this replica does not lead, or nobody would do better.
+    fn successor(&self) -> Option<(Term, u64)> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         // Only a leader knows how far the others are.
@@ -65,7 +99,8 @@ impl Stall {
             .filter_map(|(id, matched)| Some((*id, entry_id(matched.as_ref()?))))
             .collect();
         let heard = |id: u64| self.presence.heard_ago(id).is_some_and(|ago| ago <= self.silence);
-        successor(&metrics.membership_config, &matched, self.log.state().durable, heard)
+        let to = successor(&metrics.membership_config, &matched, self.log.state().durable, heard)?;
+        Some((Term(metrics.current_term), to))
     }
 }
 
