@@ -155,6 +155,7 @@ async fn a_leader_whose_disk_fails_is_replaced_at_once() {
             let elected = elected.await.expect("runs").leader.expect("has one").get();
             assert!(failed.elapsed() < AT_ONCE, "seed {seed}: {:?}", failed.elapsed());
             assert!(group.handle(leader).has_stopped());
+            assert_eq!(group.leader().await, elected, "seed {seed}");
             assert_eq!(group.handle(elected).status().term.get(), term + 1, "seed {seed}");
             let next = group.handle(elected).propose("after".into()).await;
             next.expect("acknowledged by two good disks");
@@ -190,6 +191,7 @@ async fn a_leader_whose_own_disk_stalls_hands_over() {
                 "seed {seed}: {:?}",
                 stalled.elapsed()
             );
+            assert_eq!(group.leader().await, elected, "the old one serves nobody");
             let next = group.handle(elected).propose("after".into()).await;
             next.expect("acknowledged by two good disks");
             assert!(

@@ -219,8 +219,11 @@ def fill_up(cluster, small, options):
     time.sleep(3)
     turn = {"t": time.monotonic(), "fault": "file system full", "replica": victim.id, "leading": cluster.leader().id == victim.id}
     deadline = time.monotonic() + 180
-    while victim.process.poll() is None and cluster.leader().id == victim.id and time.monotonic() < deadline:
+    while victim.process.poll() is None and time.monotonic() < deadline:
         fill.produce(cluster, 1.0, "64KiB", 8, "fill")
+        if "handed_over_s" not in turn and cluster.leader().id != victim.id:
+            turn["handed_over_s"] = round(time.monotonic() - turn["t"], 2)
+            turn["stopped_then"] = victim.process.poll() is not None
     try:
         turn["exit"] = victim.process.wait(options.stop_s)
         victim.alive = False
