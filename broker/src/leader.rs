@@ -16,6 +16,7 @@ use crate::counters::Metrics;
 use crate::lanes::Lanes;
 use crate::limits;
 use crate::refusal::{LeadError, Refusal};
+use crate::room::Room;
 use crate::state::command::{Action, Command, CreateConsumerGroup, CreateTopic};
 use crate::state::identity::RequestId;
 use crate::state::machine::StateMachine;
@@ -63,6 +64,8 @@ pub struct Leader {
     pub metrics: Metrics,
     /// Tells parked polls to end.
     pub stopping: watch::Receiver<bool>,
+    /// Room on the disks.
+    pub room: Room,
     /// When a probe was last committed.
     pub last_probe: LastProbe,
     /// A replica silent for so long counts as away, milliseconds.
@@ -115,6 +118,7 @@ impl Leader {
             blocking: parts.blocking,
             metrics: parts.metrics,
             stopping: parts.stopping,
+            room: Room::new(config.disk_full_percent),
             last_probe: LastProbe::default(),
             away_after_ms: config.away_after_ms(),
             ids: RequestIds::new(parts.seed),

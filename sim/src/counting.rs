@@ -20,8 +20,8 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use ledgermq_proto::net::{Net, incoming};
 use ledgermq_raft_store::{
-    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, ReplicaId, Seams, Timings,
-    disk::FaultyDisk, open, seeded,
+    BootstrapError, Connect, Durability, Handle, Options, PeerStream, Planted, ProposeError, Release, ReplicaId, Seams,
+    Timings, disk::FaultyDisk, open, seeded,
 };
 
 use self::{
@@ -187,6 +187,11 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         in_flight_bytes: 1 << 20,
         durability: Durability::FsyncQuorum,
         timings: Timings::default(),
+        planted: Planted::default(),
+        release: Release {
+            level: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
     };
     let seams = Seams {
         disk: Arc::new(plan.disk.clone()),

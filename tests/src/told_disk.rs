@@ -20,7 +20,7 @@ use std::{
 };
 
 use futures::future::{BoxFuture, FutureExt as _, ready};
-use ledgermq_raft_store::disk::{Disk, DiskFile, Open, RealDisk};
+use ledgermq_raft_store::disk::{Disk, DiskFile, Open, RealDisk, Space};
 
 /// The longest stall that can be asked for.
 const STALL_MAX: Duration = Duration::from_secs(600);
@@ -223,6 +223,10 @@ impl Disk for ToldDisk {
         self.real.remove(path)?;
         self.reached().remove(path);
         Ok(())
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.real.space(dir)
     }
 
     fn aside(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {

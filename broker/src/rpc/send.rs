@@ -102,6 +102,7 @@ impl Verb for Send {
     type Reply = Sent;
 
     async fn lead(leader: &Arc<Leader>, call: &Call, request: &SendMessageRequest) -> Result<Sent, LeadError> {
+        leader.room.check_send()?;
         let Some(name) = request.messages.first().and_then(|message| message.topic.as_ref()) else {
             return Err(SendError::BadRecord.into());
         };

@@ -6,8 +6,9 @@ use super::effects::Effects;
 use super::export::{Assembly, StateExport};
 use super::hot::Hot;
 use super::kv::Kv;
+use super::level::{self, FORMAT_LEVEL};
 use super::limits;
-use super::meta::{self, FORMAT_LEVEL, Meta};
+use super::meta::{self, Meta};
 use super::outcome::Outcome;
 use super::queue::IndexError;
 use super::view::View;
@@ -28,6 +29,9 @@ pub struct Settings {
     pub request_ids: usize,
     /// Records of the newest runs kept in memory.
     pub cached_records: usize,
+    /// The highest level that this replica supports, 1 to [`FORMAT_LEVEL`]. A state beyond it is not opened, and an
+    /// entry that raises the level beyond it stops the replica.
+    pub format_level_max: u32,
 }
 
 impl Default for Settings {
@@ -36,6 +40,7 @@ impl Default for Settings {
             dedupe_ids: limits::DEDUPE_IDS,
             request_ids: limits::REQUEST_IDS,
             cached_records: limits::CACHED_RECORDS,
+            format_level_max: FORMAT_LEVEL,
         }
     }
 }
@@ -47,12 +52,15 @@ pub enum OpenError {
     #[error(transparent)]
     Index(#[from] IndexError),
     /// The state was written by a later release.
-    #[error("the state has format level {found}, this release knows {known}")]
+    #[error(
+        "the state is at format level {found}, and this replica supports {max} with version {}; start it with a newer release",
+        level::VERSION
+    )]
     FormatLevel {
         /// As found.
         found: u32,
-        /// The highest known.
-        known: u32,
+        /// The highest that is supported here.
+        max: u32,
     },
 }
 
@@ -63,6 +71,8 @@ pub(crate) struct Shared {
     pub applied_bytes: AtomicU64,
     /// The cut that is in the durable state.
     pub released: watch::Sender<LogIndex>,
+    /// The level of the state.
+    pub format_level: watch::Sender<u32>,
     pub digests: Digests,
 }
 
@@ -102,21 +112,21 @@ impl StateMachine {
     ) -> Result<(StateMachine, View), OpenError> {
         let is_whole = !meta::is_installing(&*kv).map_err(IndexError::from)?;
         let hot = match is_whole {
-            true => Hot::load(&*kv, settings.cached_records)?,
+            true => {
+                // Before anything that a later level may write in another way.
+                supports(settings, Meta::of(&*kv).map_err(IndexError::from)?.format_level)?;
+                Hot::load(&*kv, settings.cached_records)?
+            }
             false => Hot::empty(settings.cached_records),
         };
-        if hot.meta.format_level > FORMAT_LEVEL {
-            return Err(OpenError::FormatLevel {
-                found: hot.meta.format_level,
-                known: FORMAT_LEVEL,
-            });
-        }
         let released = watch::Sender::new(hot.meta.cut);
+        let format_level = watch::Sender::new(hot.meta.format_level);
         let shared = Arc::new(Shared {
             hot: RwLock::new(hot),
             kv,
             applied_bytes: AtomicU64::new(0),
             released,
+            format_level,
             digests: Digests::default(),
         });
         let view = View::new(shared.clone());
@@ -202,6 +212,18 @@ impl StateMachine {
         if hints.topics_changed {
             self.effects.topics_changed();
         }
+        if let Some(level) = hints.format_level {
+            self.shared.format_level.send_replace(level);
+        }
+    }
+}
+
+/// Fails where the state is of a later release.
+fn supports(settings: Settings, found: u32) -> Result<(), OpenError> {
+    let max = settings.format_level_max;
+    match found <= max {
+        true => Ok(()),
+        false => Err(OpenError::FormatLevel { found, max }),
     }
 }
 
@@ -276,6 +298,10 @@ impl Machine for StateMachine {
     fn install_part(&mut self, part: Bytes) -> Result<(), MachineError> {
         let assembly = self.assembly.as_mut().ok_or_else(no_installation)?;
         let batch = assembly.add(&part).map_err(stopped)?;
+        // Before anything of it is written: a replica with a newer release goes on from what was received.
+        if let Some(meta) = Meta::among(&batch).map_err(stopped)? {
+            supports(self.settings, meta.format_level).map_err(stopped)?;
+        }
         self.shared.kv.write(batch).map_err(stopped)
     }
 
@@ -302,6 +328,7 @@ impl Machine for StateMachine {
         self.is_whole = true;
         self.failed = None;
         self.shared.released.send_replace(meta.cut);
+        self.shared.format_level.send_replace(meta.format_level);
         self.effects.topics_changed();
         Ok(())
     }
@@ -312,6 +339,10 @@ impl Machine for StateMachine {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         self.shared.released.subscribe()
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        self.shared.format_level.subscribe()
     }
 }
 

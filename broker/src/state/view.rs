@@ -205,6 +205,16 @@ impl View {
         Ok(meta.applied)
     }
 
+    /// The level of the state's formats.
+    pub fn format_level(&self) -> u32 {
+        *self.shared.format_level.borrow()
+    }
+
+    /// The same, and its changes.
+    pub fn format_level_watch(&self) -> watch::Receiver<u32> {
+        self.shared.format_level.subscribe()
+    }
+
     /// Records of entries up to this one are forgotten; 0 for none.
     pub fn cut(&self) -> LogIndex {
         self.shared.read().meta.cut

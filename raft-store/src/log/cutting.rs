@@ -20,6 +20,7 @@ use crate::log::segment::{Segment, zero};
 use crate::log::sidecar::{Place, Sidecar, read_positions, sidecar_name};
 use crate::log::sweeper::Retired;
 use crate::log::writer::{Store, Writer};
+use crate::planted::Bug;
 use crate::types::{EntryId, LogIndex, Term};
 
 fn refused(reason: String) -> io::Error {
@@ -117,18 +118,21 @@ impl Writer {
                 until: kept.until.into(),
             },
         };
-        self.store
-            .mark(Marks {
-                cut: Some(cut),
-                ..self.store.marked
-            })
-            .await?;
+        let announced = Marks {
+            cut: Some(cut),
+            ..self.store.marked
+        };
+        if !shared.planted.has(Bug::CutUnannounced) {
+            self.store.mark(announced).await?;
+        }
         let dropped = shared.index().truncate(end);
         self.store.delete(&dropped).await?;
         (self.store.segment, self.store.sidecar) = (None, None);
         self.store.unsealed = !whole;
         if !whole {
-            zero(&kept.file, cut.position, cut.until)?;
+            if !shared.planted.has(Bug::TruncatedBytesAccepted) {
+                zero(&kept.file, cut.position, cut.until)?;
+            }
             kept.file.sync().await?;
             self.resume(kept, end)?;
         }
@@ -226,6 +230,10 @@ impl Writer {
             return Ok(());
         }
         if goes_on && (held == Some(upto) || upto.index.next() == first) {
+            if shared.planted.has(Bug::PurgeBeforeMarks) {
+                let dropped = shared.index().purge(upto);
+                self.store.retire(dropped).await?;
+            }
             self.store
                 .mark(Marks {
                     purged: Some(upto),

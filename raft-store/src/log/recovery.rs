@@ -27,7 +27,7 @@ use crate::log::scan::{Depth, Evidence, Scan, evidence, scan};
 use crate::log::segment::{Segment, zero};
 use crate::log::shared::{Committed, Shared};
 use crate::log::sidecar::{Place, Sidecar, read_positions, read_summary, segment_of_sidecar};
-use crate::log::slots::Slots;
+use crate::log::slots::{Slots, VOTE_LOST, vote_is_lost};
 use crate::log::sweeper::Sweeper;
 use crate::log::writer::{Store, Writer};
 use crate::log::{Corruption, LogOptions, OpenLogError};
@@ -59,7 +59,13 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         disk.sync_dir(parent).await?;
     }
+    if vote_is_lost(disk.as_ref(), dir)? {
+        return Err(corrupt("vote", 0, None, VOTE_LOST));
+    }
     let (mut vote, kept_vote) = open_slots(disk.as_ref(), dir, "vote").await?;
+    if !disk.exists(&dir.join("marks"))? {
+        disk.sync_dir(dir).await?;
+    }
     let (mut marks, kept_marks) = open_slots(disk.as_ref(), dir, "marks").await?;
     let (committed, kept_committed) = open_committed(disk.as_ref(), dir).await?;
     let mut marked = match &kept_marks {
@@ -87,7 +93,13 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
         slots: committed,
         id: kept_committed,
     };
-    let shared = Shared::new(disk.clone(), options.dir.clone(), index, kept_vote, committed);
+    let shared = Shared::new(
+        disk.clone(),
+        (options.dir.clone(), options.planted),
+        index,
+        kept_vote,
+        committed,
+    );
     let shared = Arc::new(shared);
     let (segment, sidecar) = newest.unzip();
     let (retired, receiver) = mpsc::unbounded_channel();
@@ -256,7 +268,7 @@ async fn recover(
         let mut known = read_positions(disk, dir, (&header, checksum), &file)?;
         let depth = if after.is_none() { Depth::Bodies } else { Depth::Headers };
         let before = last_at(&known.place, &header, last);
-        let mut scanned = scan(&file, &header, known.place, before, depth)?;
+        let mut scanned = scan(&file, &header, known.place, before, depth, options.planted)?;
         let name = segment_name(header.segment);
         let next = scanned.place.next;
         match after {

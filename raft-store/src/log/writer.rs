@@ -24,6 +24,7 @@ use crate::log::shared::{Done, Op, Reply, Shared, stopped};
 use crate::log::sidecar::Sidecar;
 use crate::log::slots::Slots;
 use crate::log::sweeper::{Retired, Sweeper};
+use crate::planted::Bug;
 use crate::types::{LogIndex, Term};
 
 /// The driver of a log. In production it runs on an operating system thread of its own, inside a current-thread tokio
@@ -246,7 +247,11 @@ impl Writer {
         }
         if segment.is_dirty() {
             let started = Instant::now();
-            segment.sync().await?;
+            let synced = match segment.sync().await {
+                Err(_) if self.shared.planted.has(Bug::SyncRetried) => segment.sync().await,
+                synced => synced,
+            };
+            synced?;
             self.shared.histogram.count(started.elapsed());
         }
         if !self.batch.positions.is_empty() {
@@ -276,12 +281,20 @@ impl Writer {
 
     /// Makes everything written so far durable and reports it, in order.
     pub(super) async fn settle(&mut self) -> io::Result<()> {
+        if self.shared.planted.has(Bug::AckBeforeFsync) {
+            self.report();
+        }
         self.sync().await?;
         self.batch.bytes = 0;
+        self.report();
+        Ok(())
+    }
+
+    /// Tells whoever waits that what was written is durable.
+    fn report(&mut self) {
         for done in self.batch.done.drain(..) {
             done(Ok(()));
         }
-        Ok(())
     }
 
     /// Says on disk that everything is durable, so that damage to the newest entries is not mistaken for a torn write.
@@ -302,8 +315,14 @@ impl Writer {
     }
 
     async fn save_vote(&mut self, vote: Bytes) -> io::Result<()> {
-        self.settle().await?;
-        self.store.vote.replace(&vote).await?;
+        if !self.shared.planted.has(Bug::VoteBeforeAppends) {
+            self.settle().await?;
+        }
+        if self.shared.planted.has(Bug::VoteNotSynced) {
+            self.store.vote.note(&vote)?;
+        } else {
+            self.store.vote.replace(&vote).await?;
+        }
         *self.shared.vote() = Some(vote);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Raft};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{Asked, Change, Changed, Outcome, Progress};
@@ -36,6 +36,8 @@ pub struct Membership {
     pub presence: Arc<Presence>,
     /// A replica silent for so long does not count as living.
     pub silence: Duration,
+    /// The level of the state: who supports less is not let in.
+    pub level: watch::Receiver<u32>,
 }
 
 impl Membership {
@@ -101,6 +103,7 @@ impl Membership {
         let cluster_id = self.passport.identity().cluster_id.unwrap_or_default();
         let reply = self.identify(*id, peer_address).await?;
         introduction::free(&reply, Some(&cluster_id)).map_err(rejected)?;
+        introduction::supports(&reply, *self.level.borrow()).map_err(rejected)?;
         let (links, passport) = (&self.links, &self.passport);
         introduction::adopt(links, passport, *id, reply.incarnation, peer_address, &cluster_id)
             .await

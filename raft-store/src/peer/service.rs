@@ -19,6 +19,7 @@ use crate::peer::wire::peer_server::{Peer, PeerServer};
 use crate::peer::wire::{self, WireError};
 use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
+use crate::release::Release;
 use crate::types::EntryId;
 
 /// The tonic service of one replica.
@@ -140,7 +141,10 @@ impl Service {
         }
         match guard {
             Some(_) => self.presence.heard(from),
-            None => *guard = Some((from, self.presence.opened(from))),
+            None => {
+                let release = Release::told(beat.level, &beat.version);
+                *guard = Some((from, self.presence.opened(from, release)));
+            }
         }
         Ok(Some(self.beat_reply(beat.sequence, None)))
     }
@@ -310,6 +314,8 @@ impl Peer for Service {
             incarnation: own.incarnation,
             cluster_id: own.cluster_id.unwrap_or_default(),
             initialized,
+            level: self.passport.release().level,
+            version: self.passport.release().version.clone(),
         }))
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::body;
 use crate::log::Log;
 use crate::machine::{Applied, Export, Machine, MachineError};
+use crate::planted::Bug;
 use crate::raft::config::{Config, Entry, KeptMembership, LogId, Node, Outcome, Outcomes, Payload, entry_id, log_id};
 use crate::raft::format;
 use crate::raft::labels::Labels;
@@ -62,6 +63,8 @@ pub trait Driven: Send {
     fn is_whole(&self) -> bool;
     /// See [`Machine::released`].
     fn released(&self) -> watch::Receiver<LogIndex>;
+    /// See [`Machine::level`].
+    fn level(&self) -> watch::Receiver<u32>;
 }
 
 impl<M: Machine> Driven for M {
@@ -117,6 +120,10 @@ impl<M: Machine> Driven for M {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         Machine::released(self)
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        Machine::level(self)
     }
 }
 
@@ -179,6 +186,9 @@ impl Adapter {
         let (Some(log), Some(durable)) = (&self.log, &mut self.durable) else {
             return Ok(());
         };
+        if log.planted().has(Bug::KvAheadOfLog) {
+            return Ok(());
+        }
         loop {
             if index > LogIndex(0) && *durable.borrow_and_update() >= index {
                 return Ok(());
@@ -204,8 +214,8 @@ impl Adapter {
                 self.machine().apply(id, &commands)
             }
             Payload::Membership(members) => {
-                if let Some(current) = self.labels.current() {
-                    self.memberships.forget_below(current.index);
+                if let Some(oldest) = self.oldest_label() {
+                    self.memberships.forget_below(oldest.index);
                 }
                 self.memberships.push(KeptMembership::new(Some(log_id(id)), members));
                 let bytes = self.memberships.encode();
@@ -217,11 +227,23 @@ impl Adapter {
         outcomes.map_err(io::Error::other)
     }
 
-    /// The entry that the next snapshot is labelled with.
+    /// No snapshot will be labelled with an earlier entry: after a restart the log begins where it was last purged, whatever
+    /// was labelled since.
+    fn oldest_label(&self) -> Option<EntryId> {
+        match &self.log {
+            Some(log) => log.state().purged,
+            None => self.labels.current(),
+        }
+    }
+
+    /// The entry that the next snapshot is labelled with. Labels never go back.
     fn next_label(&self) -> Option<EntryId> {
         let log = self.log.as_ref()?;
         let wanted = self.labels.wanted()?.min(self.applied?.index);
-        log.id(wanted)
+        match self.labels.current() {
+            Some(current) if current.index > wanted => Some(current),
+            _ => log.id(wanted),
+        }
     }
 
     fn labelled(&mut self, label: EntryId) -> io::Result<Labelled> {
