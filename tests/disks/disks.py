@@ -182,7 +182,7 @@ class SmallDisk:
         # Removed when room is made again.
         self.ballast = mount_point / "ballast"
         with open(self.ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size // 4)
+            os.posix_fallocate(file.fileno(), 0, size // 2)
 
     def unmount(self):
         subprocess.run(["umount", str(self.mount_point)], check=False, capture_output=True)
@@ -220,7 +220,7 @@ def fill_up(cluster, small, options):
     turn = {"t": time.monotonic(), "fault": "file system full", "replica": victim.id, "leading": cluster.leader().id == victim.id}
     deadline = time.monotonic() + 180
     while victim.process.poll() is None and time.monotonic() < deadline:
-        fill.produce(cluster, 1.0, "64KiB", 8, "fill")
+        fill.produce(cluster, 0.3, "16KiB", 4, "fill")
         if "handed_over_s" not in turn and cluster.leader().id != victim.id:
             turn["handed_over_s"] = round(time.monotonic() - turn["t"], 2)
             turn["stopped_then"] = victim.process.poll() is not None
