@@ -15,6 +15,7 @@ use crate::config::{Config, ConsumeFrom};
 use crate::counters::Metrics;
 use crate::lanes::Lanes;
 use crate::limits;
+use crate::planted::Planted;
 use crate::refusal::{LeadError, Refusal};
 use crate::room::Room;
 use crate::state::command::{Action, Command, CreateConsumerGroup, CreateTopic};
@@ -70,6 +71,8 @@ pub struct Leader {
     pub last_probe: LastProbe,
     /// A replica silent for so long counts as away, milliseconds.
     pub away_after_ms: u64,
+    /// A bug on purpose.
+    pub planted: Planted,
     role: watch::Receiver<Role>,
     ids: RequestIds,
     round_robin: AtomicU32,
@@ -101,6 +104,8 @@ pub struct Parts {
     pub stopping: watch::Receiver<bool>,
     /// Root of the request ids.
     pub seed: u64,
+    /// A bug on purpose.
+    pub planted: Planted,
 }
 
 impl Leader {
@@ -121,6 +126,7 @@ impl Leader {
             room: Room::new(config.disk_full_percent),
             last_probe: LastProbe::default(),
             away_after_ms: config.away_after_ms(),
+            planted: parts.planted,
             ids: RequestIds::new(parts.seed),
             round_robin: AtomicU32::new(0),
             settings: Settings {

@@ -14,6 +14,7 @@ use crate::door::Door;
 use crate::language::Language;
 use crate::leader::{Leader, Verb, unexpected};
 use crate::limits;
+use crate::marks::mark;
 use crate::refusal::LeadError;
 use crate::room::Told;
 use crate::routes::Routes;
@@ -156,6 +157,7 @@ pub async fn keep_probing(door: Arc<Door>, routes: Arc<Routes>, ready: watch::Se
             Err(refusal) => {
                 missed += 1;
                 if missed >= limits::PROBES_MISSED_MAX && ready.send_replace(false) {
+                    mark("not_ready");
                     tracing::warn!(%refusal, "not ready: no probe is committed");
                 }
             }

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::leader::Leader;
 use crate::limits;
+use crate::marks::mark;
 use crate::name_servers::NameServers;
 use crate::routes::Routes;
 
@@ -88,6 +89,7 @@ async fn converse(
                 Some(routes) => {
                     heard = Instant::now();
                     if !*known {
+                        mark("registered");
                         *known = true;
                         registration.name_servers.registered(name_server);
                         tracing::info!(name_server, "registered");

@@ -43,5 +43,7 @@ mod start;
 pub mod topic;
 pub mod view;
 
+pub use meta::how_far;
+
 #[cfg(test)]
 mod tests;

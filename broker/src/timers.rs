@@ -11,9 +11,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::leader::Leader;
 use crate::limits;
+use crate::marks::mark;
 use crate::room::Decision;
 use crate::state::command::{Action, Renew, RenewSpan};
 use crate::state::kv::KvError;
+use crate::tuning::Tuning;
 
 /// Renews self-renewing leases while their clients live. A new leader, which heard of nobody yet, takes all for alive for
 /// a while.
@@ -58,10 +60,10 @@ pub async fn renew_leases(leader: Arc<Leader>) {
     }
 }
 
-/// Flushes the state about every 128 MiB of log or 30 s, and at the next look after a cut, so that the log may forget. Ends
+/// Flushes the state about every 128 MiB of log or 30 s (as `tuning` says), and at the next look after a cut, so that the log may forget. Ends
 /// with the error of the first flush that fails.
-pub async fn flush_state(leader: Arc<Leader>) -> KvError {
-    let mut beat = interval(limits::FLUSH_CHECK);
+pub async fn flush_state(leader: Arc<Leader>, tuning: Tuning) -> KvError {
+    let mut beat = interval(tuning.flush_check);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut flushed_bytes = 0;
     let mut flushed_at = Instant::now();
@@ -69,7 +71,7 @@ pub async fn flush_state(leader: Arc<Leader>) -> KvError {
         beat.tick().await;
         let bytes = leader.view.applied_bytes();
         let grown = bytes.saturating_sub(flushed_bytes);
-        let is_due = grown >= limits::FLUSH_BYTES || (grown > 0 && flushed_at.elapsed() >= limits::FLUSH_INTERVAL);
+        let is_due = grown >= tuning.flush_bytes || (grown > 0 && flushed_at.elapsed() >= tuning.flush_interval);
         if !is_due && leader.view.cut() <= leader.view.released() {
             continue;
         }
@@ -90,6 +92,7 @@ pub async fn make_digests(leader: Arc<Leader>) {
     let mut due = leader.view.digest_due();
     while due.changed().await.is_ok() {
         due.borrow_and_update();
+        mark("digest_made");
         let view = leader.view.clone();
         if let Some(Err(error)) = leader.blocking.run(move || view.make_digest()).await {
             tracing::warn!(%error, "the state was not hashed");

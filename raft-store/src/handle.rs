@@ -21,11 +21,13 @@ use crate::errors::{BootstrapError, ProposeError, ReadError, TransferError};
 use crate::limits;
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::marks::mark;
 use crate::membership::{Changes, progress};
 use crate::peer::client::Network;
 use crate::peer::clock::ClusterClock;
 use crate::peer::service::{PeerService, Service};
 use crate::peer::transfer::Incoming;
+use crate::planted::Bug;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, entry_id};
 use crate::raft::members;
@@ -318,6 +320,7 @@ impl<M: Machine> Handle<M> {
             () = tokio::time::sleep(limits::TRANSFER_WAIT) => return Err(TransferError::Timeout(to)),
         };
         if leader == Some(to) {
+            mark("leadership_handed_over");
             Ok(())
         } else {
             Err(TransferError::Timeout(to))
@@ -326,6 +329,9 @@ impl<M: Machine> Handle<M> {
 
     /// Unix milliseconds: the median of the replicas' wall clocks, advanced by monotonic time. Never goes back.
     pub fn cluster_clock(&self) -> u64 {
+        if self.parts.log.planted().has(Bug::LeaseTimerOnLocalClock) {
+            return self.parts.clock.wall();
+        }
         self.parts.clock.now()
     }
 

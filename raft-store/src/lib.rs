@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lib ─▶ fuzzing ─▶ inspect, open, handle, bootstrap, membership ─▶ introduction, takeover, retention ─▶ peer, storage ─▶ raft ─▶ spool ─▶ log
-//!   ─▶ disk; all of them: types, limits, release, options, status, errors, machine, body, identity, draws, planted
+//!   ─▶ disk; all of them: types, limits, release, options, status, errors, machine, body, identity, draws, planted, marks
 //! ```
 //!
 //! [`open`] answers a [`Handle`], which callers use, and a [`Driver`], whose writer they run. The Raft log is the
@@ -23,6 +23,7 @@ mod introduction;
 pub mod limits;
 pub mod log;
 pub mod machine;
+mod marks;
 mod membership;
 mod open;
 pub mod options;

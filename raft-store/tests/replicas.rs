@@ -266,3 +266,29 @@ fn the_same_seed_twice_is_the_same_run() {
         assert_eq!(trace(seed), trace(seed), "seed {seed}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_starts_again_knows_its_members() {
+    seeded(6, async {
+        let mut group = Group::new(3, 6);
+        group.birth().await;
+        group.leader().await;
+        for id in 1..=3 {
+            group.kill(id).await;
+        }
+        for id in 1..=3 {
+            group.start(id).await;
+        }
+        group.leader().await;
+        for (id, handle) in group.live() {
+            let mut watch = handle.members_watch();
+            let told = watch.wait_for(|members| !members.is_empty());
+            let told = tokio::time::timeout(Duration::from_secs(5), told).await;
+            let members = told
+                .unwrap_or_else(|_| panic!("replica {id} tells no members"))
+                .expect("lives");
+            assert_eq!(*members, handle.members());
+        }
+    })
+    .await;
+}

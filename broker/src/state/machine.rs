@@ -12,6 +12,8 @@ use super::meta::{self, Meta};
 use super::outcome::Outcome;
 use super::queue::IndexError;
 use super::view::View;
+use crate::marks::mark;
+use crate::planted::{Bug, Planted};
 use bytes::Bytes;
 use ledgermq_raft_store::types::EntryId;
 use ledgermq_raft_store::{Applied, Export, LogIndex, Machine, MachineError};
@@ -32,6 +34,8 @@ pub struct Settings {
     /// The highest level that this replica supports, 1 to [`FORMAT_LEVEL`]. A state beyond it is not opened, and an
     /// entry that raises the level beyond it stops the replica.
     pub format_level_max: u32,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
 }
 
 impl Default for Settings {
@@ -41,6 +45,7 @@ impl Default for Settings {
             request_ids: limits::REQUEST_IDS,
             cached_records: limits::CACHED_RECORDS,
             format_level_max: FORMAT_LEVEL,
+            planted: Planted::default(),
         }
     }
 }
@@ -115,9 +120,9 @@ impl StateMachine {
             true => {
                 // Before anything that a later level may write in another way.
                 supports(settings, Meta::of(&*kv).map_err(IndexError::from)?.format_level)?;
-                Hot::load(&*kv, settings.cached_records)?
+                Hot::load(&*kv, &settings)?
             }
-            false => Hot::empty(settings.cached_records),
+            false => Hot::empty(&settings),
         };
         let released = watch::Sender::new(hot.meta.cut);
         let format_level = watch::Sender::new(hot.meta.format_level);
@@ -198,7 +203,8 @@ impl StateMachine {
     /// serves once the first entry of its own term is applied, which lies behind A.
     fn is_covered(&self, id: EntryId) -> bool {
         let covered = self.shared.read().covered;
-        covered.is_some_and(|covered| id.index <= covered.index)
+        let is_covered = covered.is_some_and(|covered| id.index <= covered.index);
+        is_covered && !self.settings.planted.has(Bug::SkipUntilIgnored)
     }
 
     fn tell(&self, hints: Hints) {
@@ -246,6 +252,7 @@ impl Machine for StateMachine {
         let covered = self.is_covered(id);
         let outcomes = self.entry(id, |entry| {
             if covered {
+                mark("covered_entry_skipped");
                 return Ok(commands.iter().map(|_| Outcome::Probed).collect());
             }
             let numbered = commands.iter().enumerate();
@@ -280,14 +287,14 @@ impl Machine for StateMachine {
             ..hot.meta.clone()
         };
         let view = self.shared.kv.view().map_err(stopped)?;
-        Ok(Arc::new(StateExport::new(&meta, view)))
+        Ok(Arc::new(StateExport::new(&meta, view, self.settings.planted)))
     }
 
     fn install_begin(&mut self) -> Result<(), MachineError> {
         let mut hot = self.shared.write();
         self.is_whole = false;
         self.assembly = None;
-        *hot = Hot::empty(self.settings.cached_records);
+        *hot = Hot::empty(&self.settings);
         let kv = &self.shared.kv;
         let begun = kv.write(meta::begin_installation()).and_then(|()| kv.flush());
         begun.map_err(stopped)?;
@@ -323,7 +330,7 @@ impl Machine for StateMachine {
             .write(meta::finish_installation(&meta, covered))
             .and_then(|()| kv.flush());
         finished.map_err(stopped)?;
-        *hot = Hot::load(&**kv, self.settings.cached_records).map_err(stopped)?;
+        *hot = Hot::load(&**kv, &self.settings).map_err(stopped)?;
         drop(hot);
         self.is_whole = true;
         self.failed = None;

@@ -110,6 +110,16 @@ impl Meta {
     }
 }
 
+/// The last entry applied and the newest cut in a store, for who looks at it from outside; `None` where nothing was applied
+/// yet, or an installation is under way.
+pub fn how_far(kv: &dyn KvView) -> Result<Option<(EntryId, LogIndex)>, KvError> {
+    if is_installing(kv)? {
+        return Ok(None);
+    }
+    let meta = Meta::of(kv).map_err(KvError::new)?;
+    Ok(meta.applied.map(|applied| (applied, meta.cut)))
+}
+
 /// A pair of these can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MetaError {

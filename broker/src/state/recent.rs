@@ -9,6 +9,8 @@ use super::codec::DecodeError;
 use super::identity::{QueueOffset, RequestId};
 use super::kv::Family;
 use super::limits;
+use crate::marks::mark;
+use crate::planted::{Bug, Planted};
 use pair::Pair;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -108,6 +110,7 @@ struct Added {
 /// Message ids and request ids within the window. The maps are for lookups and never iterated.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
+    planted: Planted,
     sends: Map<SendKey, Packed>,
     requests: Map<[u8; 16], FirstOutcome>,
     /// In the order of the log, for forgetting.
@@ -120,6 +123,14 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
+    /// Nothing is remembered.
+    pub fn new(planted: Planted) -> Recent {
+        Recent {
+            planted,
+            ..Recent::default()
+        }
+    }
+
     /// Where a message of this hash was stored first.
     pub fn send(&self, hash: u128) -> Option<(u32, QueueOffset)> {
         self.sends.get(&send_key(hash)).map(|packed| packed.place())
@@ -140,10 +151,12 @@ impl Recent {
 
     /// The first outcome of a request of this kind.
     pub fn request(&self, id: RequestId, kind: RequestKind) -> Option<u64> {
-        self.requests
-            .get(&id.0)
-            .filter(|first| first.kind == kind)
-            .map(|first| first.made)
+        if self.planted.has(Bug::RepeatedRequestApplied) {
+            return None;
+        }
+        let first = self.requests.get(&id.0).filter(|first| first.kind == kind)?;
+        mark("repeated_request");
+        Some(first.made)
     }
 
     /// Whether one more request fits.
@@ -162,8 +175,12 @@ impl Recent {
 
     /// Forgets what is older than the window.
     pub fn expire(&mut self, now_ms: u64, changes: &mut Changes) {
+        let window_ms = match self.planted.has(Bug::DedupeForgetsEarly) {
+            true => 1_000,
+            false => limits::WINDOW_MS,
+        };
         while let Some(oldest) = self.added.front().copied() {
-            if oldest.time_ms.saturating_add(limits::WINDOW_MS) >= now_ms {
+            if oldest.time_ms.saturating_add(window_ms) >= now_ms {
                 break;
             }
             self.added.pop_front();
@@ -190,7 +207,9 @@ impl Recent {
             sends: newest_sends.map(|key| (*key, self.sends[key])).collect(),
             requests: newest_requests.map(|id| (*id, self.requests[id])).collect(),
         };
-        changes.put(Family::Recent, Pair::key(index), pair.encode(index, format_level));
+        if !self.planted.has(Bug::DedupeWindowNotStored) {
+            changes.put(Family::Recent, Pair::key(index), pair.encode(index, format_level));
+        }
         self.added.push_back(Added {
             time_ms,
             index,

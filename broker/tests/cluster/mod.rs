@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ledgermq_broker::config::RawConfig;
 use ledgermq_broker::kv::memory::MemoryKv;
-use ledgermq_broker::{Broker, BrokerError, KvSource, Seams, Spawn, open};
+use ledgermq_broker::{Broker, BrokerError, KvSource, Planted, Seams, Spawn, Tuning, open};
 use ledgermq_proto::net::{ChannelOptions, TcpNet, channel};
 use ledgermq_proto::rocketmq::messaging_service_client::MessagingServiceClient;
 use ledgermq_proto::rocketmq::receive_message_response::Content;
@@ -88,12 +88,14 @@ impl Cluster {
             change(&mut raw);
             let config = ledgermq_broker::config::Config::check(raw).expect("valid");
             let seams = Seams {
+                tuning: Tuning::default(),
                 net: Arc::new(TcpNet),
                 disk: disk(id),
                 kv: KvSource::Memory(MemoryKv::new()),
                 wall_clock: Arc::new(unix_ms),
                 seed: unix_ms() ^ id << 48,
                 spawn: Spawn::Here,
+                planted: Planted::default(),
             };
             let (broker, driver) = open(config, seams).await.expect("open");
             let (stop, stopped) = oneshot::channel::<()>();

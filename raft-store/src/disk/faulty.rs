@@ -65,6 +65,14 @@ impl FaultyDisk {
         self.lock().kill();
     }
 
+    /// What a loss of power would leave now if it took everything that is not synced: another disk, which goes its own way
+    /// from here on.
+    pub fn durable(&self) -> FaultyDisk {
+        FaultyDisk {
+            state: Arc::new(Mutex::new(self.lock().durable())),
+        }
+    }
+
     /// The next write to any file fails, after a random part of its bytes arrived.
     pub fn fail_next_write(&self) {
         self.lock().fail_writes = 1;

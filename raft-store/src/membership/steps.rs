@@ -15,6 +15,7 @@ use crate::bootstrap::Candidate;
 use crate::errors::MembershipError;
 use crate::introduction::{self, Rejection};
 use crate::limits;
+use crate::marks::mark;
 use crate::peer::link::Links;
 use crate::peer::passport::Passport;
 use crate::peer::presence::Presence;
@@ -145,7 +146,9 @@ impl Membership {
             self.caught_up(id)?;
         }
         self.commit(ChangeMembers::AddVoterIds(BTreeSet::from([id.get()])))
-            .await
+            .await?;
+        mark("learner_promoted");
+        Ok(())
     }
 
     fn progress(&self, id: u64) -> Progress {
@@ -320,7 +323,17 @@ impl Membership {
             return Err(MembershipError::Unknown(waited));
         };
         match changed {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                mark("membership_changed");
+                let members = self.membership();
+                if members
+                    .nodes()
+                    .any(|(id, _)| *id != self.own() && self.heard(&BTreeSet::from([*id])) == 0)
+                {
+                    mark("membership_changed_while_member_away");
+                }
+                Ok(())
+            }
             Err(RaftError::Fatal(fatal)) => Err(MembershipError::Stopped(fatal.to_string())),
             Err(RaftError::APIError(error)) => Err(refused(error)),
         }

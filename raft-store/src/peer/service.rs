@@ -11,6 +11,7 @@ use openraft::raft::AppendEntriesRequest;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::limits;
+use crate::marks::mark;
 use crate::peer::clock::ClusterClock;
 use crate::peer::passport::Passport;
 use crate::peer::presence::{Presence, StreamGuard};
@@ -63,6 +64,7 @@ impl Service {
     fn unfenced(&self, request: wire::AppendRequest) -> Result<AppendEntriesRequest<Config>, Status> {
         let request = wire::append_in(request).map_err(bad)?;
         if self.presence.is_gone(&request.vote) {
+            mark("fenced_append_refused");
             return Err(Status::aborted(
                 "this replica believes the leader gone and is electing another",
             ));

@@ -68,6 +68,12 @@ impl Memberships {
         }
     }
 
+    /// A snapshot says what is in force: it may be known already, and what is older stays.
+    pub fn supersede(&mut self, membership: KeptMembership) {
+        self.kept.retain(|kept| index_of(kept) < index_of(&membership));
+        self.push(membership);
+    }
+
     /// No label will be older than this entry.
     pub fn forget_below(&mut self, index: LogIndex) {
         let newer = self.kept.iter().take_while(|kept| index_of(kept) <= index).count();
@@ -122,6 +128,15 @@ mod tests {
             Ok(Memberships::default().encode())
         );
         assert!(in_force(&[9]).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_supersedes_what_is_not_older() {
+        let mut known = history(&[0, 5]);
+        known.supersede(membership(5));
+        assert_eq!(known, history(&[0, 5]));
+        known.supersede(membership(9));
+        assert_eq!(known, history(&[0, 5, 9]));
     }
 
     #[test]

@@ -97,6 +97,26 @@ impl State {
         }
     }
 
+    /// The same disk without what is pending.
+    pub fn durable(&self) -> State {
+        let inode = |(id, inode): (&InodeId, &Inode)| {
+            let kept = Inode {
+                current: inode.durable.clone(),
+                durable: inode.durable.clone(),
+                pending: Vec::new(),
+            };
+            (*id, kept)
+        };
+        State {
+            dirs: self.dirs.clone(),
+            names: self.durable_names.clone(),
+            durable_names: self.durable_names.clone(),
+            inodes: self.inodes.iter().map(inode).collect(),
+            next_inode: self.next_inode,
+            ..State::new(self.draws)
+        }
+    }
+
     /// The next number of the seed's sequence (splitmix64).
     fn draw(&mut self) -> u64 {
         self.draws = self.draws.wrapping_add(0x9E37_79B9_7F4A_7C15);

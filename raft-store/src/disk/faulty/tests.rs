@@ -52,6 +52,21 @@ fn synced_bytes_survive_and_others_may_not() {
 }
 
 #[test]
+fn the_durable_part_can_be_looked_at() {
+    let path = Path::new("/d/file");
+    let disk = disk(1);
+    let file = disk.open(path, Open::Create).expect("open");
+    file.write_at(0, b"synced").expect("write");
+    block_on(file.sync()).expect("sync");
+    assert!(!disk.durable().exists(path).expect("looks"), "its name is not synced");
+    block_on(disk.sync_dir(Path::new("/d"))).expect("sync directory");
+    file.write_at(6, b" and not").expect("write");
+    let durable = disk.durable().open(path, Open::Read).expect("open");
+    assert_eq!(durable.len().expect("length"), 6);
+    assert_eq!(file.len().expect("length"), 14, "the disk itself goes on");
+}
+
+#[test]
 fn names_need_their_own_sync() {
     let gone = (0..100).filter(|seed| {
         let disk = disk(*seed);
