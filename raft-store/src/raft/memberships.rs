@@ -10,6 +10,15 @@ use crate::raft::config::{KeptMembership, entry_id};
 use crate::raft::format::{self, FormatError};
 use crate::types::LogIndex;
 
+/// What a machine got from [`crate::Machine::apply_membership`], reduced to the membership in force: equal on all replicas as of
+/// the same entry. The whole is not: each replica keeps as many past memberships as its own snapshots may need.
+pub fn in_force(membership: &[u8]) -> Result<Bytes, FormatError> {
+    let mut memberships = Memberships::decode(membership)?;
+    let older = memberships.kept.len().saturating_sub(1);
+    memberships.kept.drain(..older);
+    Ok(memberships.encode())
+}
+
 /// Memberships in the order of their entries, the one in force last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memberships {
@@ -102,6 +111,23 @@ mod tests {
         assert_eq!(history.as_of(LogIndex(4)), None);
         assert_eq!(history.as_of(LogIndex(7)), Some(membership(5)));
         assert_eq!(history.newest(), membership(9));
+    }
+
+    #[test]
+    fn what_is_in_force_does_not_depend_on_what_is_kept() {
+        let all = history(&[0, 5, 9]);
+        let mut fewer = all.clone();
+        fewer.forget_below(LogIndex(7));
+        assert_ne!(all.encode(), fewer.encode());
+        let one = history(&[9]).encode();
+        for kept in [all.encode(), fewer.encode(), one.clone()] {
+            assert_eq!(in_force(&kept), Ok(one.clone()));
+        }
+        assert_eq!(
+            in_force(&Memberships::default().encode()),
+            Ok(Memberships::default().encode())
+        );
+        assert!(in_force(&[9]).is_err());
     }
 
     #[test]
