@@ -14,7 +14,10 @@ PAUSED_TESTS := -p ledgermq-raft-store -p ledgermq-broker -p ledgermq-sim
 PRODUCT_TESTS := -p ledgermq-proto -p ledgermq-namesrv -p ledgermq-client -p ledgermq-cli -p ledgermq-tests
 
 .DEFAULT_GOAL := help
-.PHONY: help prepare build quickstart test lint format
+.PHONY: help prepare build quickstart test soak lint format
+
+# What `make soak` does; the next seeds are those that the ledger has not.
+SOAK ?= --budget 10m --jobs 2 --profile quick --and default,log --ledger sim/ledger/soaks.jsonl
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -38,9 +41,15 @@ format: ## Format the sources
 
 test: prepare ## Everything that CI checks
 	@.ci/prepare test
+	@echo "same seed twice, the same trace?"
+	cargo test --release --locked $(PAUSED_TESTS) --test same_seed
 	@.ci/lint
 	cargo build --release --locked -p ledgermq-cli
 	cargo test --release --locked $(PRODUCT_TESTS)
-	cargo test --release --locked $(PAUSED_TESTS)
+	cargo test --release --locked $(PAUSED_TESTS) -- --skip runs_the_same_twice
 	@if [ -x tests/python/run ]; then echo "tests/python/run"; tests/python/run; fi
 	@echo "all tests passed"
+
+soak: prepare ## Seeds of the simulation for ten minutes, noted in sim/ledger (SOAK="..." for other options)
+	cargo test --release --locked $(PAUSED_TESTS) --test same_seed --no-run
+	$(CARGO_TARGET_DIR)/release/ledgermq-sim soak $(SOAK)

@@ -14,6 +14,7 @@ use crate::leader::Leader;
 use crate::limits;
 use crate::state::kv::KvError;
 use crate::timers;
+use crate::tuning::Tuning;
 
 /// Why a broker stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,7 @@ pub enum BrokerError {
 /// What keeps a broker going.
 pub struct Driver {
     pub(crate) leader: Arc<Leader>,
+    pub(crate) tuning: Tuning,
     pub(crate) reporter: HealthReporter,
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) peers_stopping: watch::Sender<bool>,
@@ -76,7 +78,7 @@ impl Driver {
         let asked = tokio::select! {
             biased;
             () = shutdown => Ok(()),
-            error = timers::flush_state(Arc::clone(&leader)) => Err(BrokerError::Flush(error)),
+            error = timers::flush_state(Arc::clone(&leader), self.tuning) => Err(BrokerError::Flush(error)),
             reason = stopped(&leader) => Err(BrokerError::Replica(reason)),
         };
         match &asked {

@@ -10,6 +10,7 @@
 //! durable state has let go of.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ledgermq_raft_store::{Handle, LogIndex, LogSpan, body};
 use tokio::time::{MissedTickBehavior, interval};
@@ -48,9 +49,9 @@ enum RetentionError {
     InTheWay,
 }
 
-/// Keeps the log as `retention` says, while this replica leads.
-pub async fn keep(leader: Arc<Leader>, retention: Retention) {
-    let mut beat = interval(limits::RETENTION_CHECK);
+/// Keeps the log as `retention` says, while this replica leads; looks `every` so often.
+pub async fn keep(leader: Arc<Leader>, retention: Retention, every: Duration) {
+    let mut beat = interval(every);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;

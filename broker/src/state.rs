@@ -24,6 +24,7 @@ pub mod handle;
 mod hot;
 pub mod identity;
 pub mod kv;
+pub mod level;
 pub mod limits;
 pub mod machine;
 mod meta;
@@ -41,6 +42,8 @@ mod span;
 mod start;
 pub mod topic;
 pub mod view;
+
+pub use meta::how_far;
 
 #[cfg(test)]
 mod tests;

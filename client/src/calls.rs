@@ -236,7 +236,9 @@ fn metadata(options: &Options) -> Result<MetadataMap, Error> {
     let client_id = AsciiMetadataValue::try_from(options.client_id.as_str())
         .map_err(|_| Error::invalid("", format!("client id {:?} is not ASCII", options.client_id)))?;
     metadata.insert(headers::CLIENT_ID, client_id);
-    metadata.insert(headers::LANGUAGE, AsciiMetadataValue::from_static("RUST"));
+    let language = AsciiMetadataValue::try_from(options.language.as_str())
+        .map_err(|_| Error::invalid("", format!("language {:?} is not ASCII", options.language)))?;
+    metadata.insert(headers::LANGUAGE, language);
     metadata.insert(
         headers::CLIENT_VERSION,
         AsciiMetadataValue::from_static(env!("CARGO_PKG_VERSION")),

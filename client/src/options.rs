@@ -34,6 +34,9 @@ pub struct Options {
     pub attempt_timeout: Duration,
     /// Bytes of messages on their way; senders beyond it wait.
     pub in_flight_bytes_max: usize,
+    /// The client library that the servers are told of (`x-mq-language`, visible ASCII): they shape routes by it. `RUST`
+    /// unless somebody plays another library.
+    pub language: String,
     /// Ask the server for each message's queue ([`crate::Receipt::queue_id`]).
     pub placement: bool,
 }
@@ -53,6 +56,7 @@ impl Options {
             attempts_max: limits::ATTEMPTS_MAX,
             attempt_timeout: limits::ATTEMPT_TIMEOUT,
             in_flight_bytes_max: limits::IN_FLIGHT_BYTES_MAX,
+            language: "RUST".to_owned(),
             placement: false,
         }
     }

@@ -93,7 +93,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         sweeper,
     } = storage::open(Arc::clone(&seams.disk), &options.dir, log_options, machine.as_mut()).await?;
     let incoming = Arc::new(Incoming::new(Mutex::new(spool), log.clone()));
-    let (released, labels) = (machine.released(), Arc::<Labels>::default());
+    let (released, level, labels) = (machine.released(), machine.level(), Arc::<Labels>::default());
     let (adapter, applied) = Adapter::new(machine, Some(log.clone()), Arc::clone(&labels))
         .map_err(|error| OpenError::Membership(error.to_string()))?;
 
@@ -101,7 +101,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
     let clock = Arc::new(ClusterClock::new(Arc::clone(&seams.wall_clock)));
     let network = Network {
         links: Arc::new(Links::new(Arc::clone(&seams.connect))),
-        passport: Arc::new(Passport::new(keeper)),
+        passport: Arc::new(Passport::new(keeper, options.release.clone())),
         labels: Arc::clone(&labels),
         presence: Arc::clone(&presence),
         planted: options.planted,
@@ -154,6 +154,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         passport: Arc::clone(&network.passport),
         presence: Arc::clone(&network.presence),
         silence: Duration::from_millis(options.timings.silence_ms),
+        level,
     };
     let (changes, changing) = Changes::new();
     // Ends with the core, so that the last word about the role is that there is none.

@@ -39,11 +39,13 @@ pub enum Bug {
     SnapshotNotSynced,
     /// A snapshot that was received is forgotten before the log begins behind its label.
     SnapshotForgottenEarly,
+    /// The clock that commands are stamped by, and leases end by, is the wall clock of whoever leads.
+    LeaseTimerOnLocalClock,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 15] = [
         Bug::AckBeforeFsync,
         Bug::AckFromLeaderAlone,
         Bug::VoteNotSynced,
@@ -58,6 +60,7 @@ impl Bug {
         Bug::CutUnannounced,
         Bug::SnapshotNotSynced,
         Bug::SnapshotForgottenEarly,
+        Bug::LeaseTimerOnLocalClock,
     ];
 
     /// Its name on a command line and in tables.
@@ -77,6 +80,7 @@ impl Bug {
             Bug::CutUnannounced => "cut-unannounced",
             Bug::SnapshotNotSynced => "snapshot-not-synced",
             Bug::SnapshotForgottenEarly => "snapshot-forgotten-early",
+            Bug::LeaseTimerOnLocalClock => "lease-timer-on-local-clock",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::disk::Disk;
 use crate::errors::OpenError;
 use crate::log::{Log, LogOptions, Sweeper, Writer};
 use crate::machine::Applied;
+use crate::marks::mark;
 use crate::raft::adapter::Driven;
 use crate::raft::format;
 use crate::spool::Spool;
@@ -65,7 +66,9 @@ async fn finish_installation(
             false => Err(OpenError::HalfInstalled),
         };
     };
+    mark("snapshot_found_at_start");
     if !machine.is_whole() {
+        mark("install_done_again");
         tracing::warn!(label = %label.id, "an interrupted installation of a snapshot is done again");
         machine.install_begin()?;
         let mut parts = spool.parts()?;
@@ -82,6 +85,7 @@ async fn finish_installation(
         .applied()
         .is_some_and(|applied| applied.id.index >= label.id.index);
     if installed && log.id(label.id.index) != Some(label.id) {
+        mark("log_begun_behind_label");
         writer.purge(label.id).await?;
     }
     spool.clear().await?;
@@ -97,6 +101,9 @@ fn fits_together(log: &Log, machine: &dyn Driven) -> Result<(), OpenError> {
         return Err(OpenError::StateBehindLog { applied, purged });
     }
     let last = state.last.or(state.purged);
+    if applied.map(|id| id.index) < last.map(|id| id.index) {
+        mark("restart_behind_log");
+    }
     match applied {
         Some(applied) if last.is_none_or(|last| last.index < applied.index) => {
             Err(OpenError::AppliedBeyondLog { applied, last })

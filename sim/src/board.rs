@@ -4,10 +4,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ledgermq_raft_store::{Role, State};
+use serde::{Deserialize, Serialize};
 
 use crate::{limits, trace::Trace};
 
@@ -21,25 +24,93 @@ pub struct Board {
 #[derive(Default)]
 struct Inner {
     replicas: Vec<Replica>,
-    /// Who led each term.
-    leaders: BTreeMap<u64, usize>,
+    /// Who led each term of each broker group.
+    leaders: BTreeMap<(usize, u64), usize>,
+    /// The first offset still kept of a queue, the furthest that any replica told.
+    queue_starts: BTreeMap<(String, i64), i64>,
     violations: Vec<String>,
     marks: BTreeMap<&'static str, u64>,
+    forbidden: Option<Forbidden>,
+}
+
+/// A mark that counts as a violation once it is reached so often: to look for a scenario that reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forbidden {
+    /// The mark.
+    pub mark: String,
+    /// How often; at least 1.
+    pub times: u64,
+}
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.mark, self.times)
+    }
+}
+
+impl FromStr for Forbidden {
+    type Err = String;
+
+    /// Reads `MARK` or `MARK=TIMES`.
+    fn from_str(text: &str) -> Result<Forbidden, String> {
+        let (mark, times) = text.split_once('=').unwrap_or((text, "1"));
+        match times.parse() {
+            Ok(times) if times > 0 && !mark.is_empty() => Ok(Forbidden {
+                mark: mark.to_owned(),
+                times,
+            }),
+            _ => Err(format!("{text:?}: expected MARK or MARK=TIMES")),
+        }
+    }
 }
 
 #[derive(Clone, Default)]
 struct Replica {
+    group: usize,
     up: bool,
     boots: u64,
     role: Role,
     applied: u64,
+    /// The first entry that its log still has, as far as it told.
+    kept_from: u64,
+    /// Why it may stop by itself: something was done to its disk since it started.
+    excuse: Option<&'static str>,
+    /// It goes on, also after a restart.
+    excuse_stands: bool,
+    /// Bytes on its disk were damaged, so it may refuse to start as well, until it is replaced.
+    damaged: bool,
+}
+
+impl Replica {
+    /// What is left when it is not running: what belongs to the machine.
+    fn asleep(&self) -> Replica {
+        Replica {
+            group: self.group,
+            boots: self.boots,
+            damaged: self.damaged,
+            kept_from: self.kept_from,
+            excuse: self.excuse.filter(|_| self.excuse_stands),
+            excuse_stands: self.excuse_stands,
+            ..Replica::default()
+        }
+    }
 }
 
 impl Board {
-    /// A board for `replicas` replicas, all down.
+    /// A board for `replicas` replicas of one broker group, all down.
     pub fn new(replicas: usize, trace: Trace) -> Board {
+        Board::of_groups(&vec![0; replicas], trace)
+    }
+
+    /// A board for replicas of these broker groups, all down.
+    pub fn of_groups(groups: &[usize], trace: Trace) -> Board {
+        let replica = |group: &usize| Replica {
+            group: *group,
+            ..Replica::default()
+        };
         let inner = Inner {
-            replicas: vec![Replica::default(); replicas],
+            replicas: groups.iter().map(replica).collect(),
             ..Inner::default()
         };
         Board {
@@ -55,11 +126,12 @@ impl Board {
     /// A replica starts; answers how often it started before. Replicas are counted from 0 here.
     pub fn boot(&self, replica: usize) -> u64 {
         let mut inner = self.inner();
-        let boots = inner.replicas[replica].boots;
+        let asleep = inner.replicas[replica].asleep();
+        let boots = asleep.boots;
         inner.replicas[replica] = Replica {
             up: true,
             boots: boots + 1,
-            ..Replica::default()
+            ..asleep
         };
         boots
     }
@@ -67,11 +139,96 @@ impl Board {
     /// A replica was killed.
     pub fn down(&self, replica: usize) {
         let mut inner = self.inner();
-        let boots = inner.replicas[replica].boots;
-        inner.replicas[replica] = Replica {
-            boots,
-            ..Replica::default()
-        };
+        inner.replicas[replica] = inner.replicas[replica].asleep();
+    }
+
+    /// The replica's folder is gone: what comes on its machine next is another replica.
+    pub fn wiped(&self, replica: usize) {
+        let mut inner = self.inner();
+        let replica = &mut inner.replicas[replica];
+        (replica.damaged, replica.kept_from) = (false, 0);
+    }
+
+    /// Something is done to the replica's disk for which it may stop by itself, until [`Board::excuse_ends`].
+    pub fn excuse(&self, replica: usize, why: &'static str) {
+        let mut inner = self.inner();
+        let replica = &mut inner.replicas[replica];
+        (replica.excuse, replica.excuse_stands) = (Some(why), true);
+    }
+
+    /// It is asked to stop in good order, so its log and core will stop.
+    pub fn asked_to_stop(&self, replica: usize) {
+        self.inner().replicas[replica].excuse.get_or_insert("asked to stop");
+    }
+
+    /// It is over; a replica that stopped for it meanwhile is still excused, until it is started again.
+    pub fn excuse_ends(&self, replica: usize) {
+        self.inner().replicas[replica].excuse_stands = false;
+    }
+
+    /// For which fault of its disk the replica may have stopped by itself.
+    pub fn excused(&self, replica: usize) -> Option<&'static str> {
+        self.inner().replicas[replica].excuse
+    }
+
+    /// Bytes on the replica's disk are damaged.
+    pub fn damage(&self, replica: usize) {
+        self.inner().replicas[replica].damaged = true;
+    }
+
+    /// Whether they are.
+    pub fn is_damaged(&self, replica: usize) -> bool {
+        self.inner().replicas[replica].damaged
+    }
+
+    /// The replica's log or core stopped for good. That is right only after its disk failed.
+    pub fn poisoned(&self, replica: usize, reason: &str) {
+        let name = replica_name(replica);
+        if self.excused(replica).is_some() || self.is_damaged(replica) {
+            self.mark("poisoned");
+            self.trace.event(&name, format!("stopped: {reason}"));
+        } else {
+            self.violation(format!("{name} stopped: {reason}"));
+        }
+    }
+
+    /// The oldest entry in the replica's log.
+    pub fn keeps_from(&self, replica: usize, index: u64) {
+        let mut inner = self.inner();
+        inner.replicas[replica].kept_from = inner.replicas[replica].kept_from.max(index);
+    }
+
+    /// The oldest entry that any replica of the broker group has surely forgotten.
+    pub fn kept_from(&self, group: usize) -> u64 {
+        let inner = self.inner();
+        let of_group = inner.replicas.iter().filter(|replica| replica.group == group);
+        of_group.map(|replica| replica.kept_from).max().unwrap_or(0)
+    }
+
+    /// Messages of the queue below `offset` are forgotten.
+    pub fn queue_starts(&self, topic: &str, queue: i64, offset: i64) {
+        if offset == 0 {
+            return;
+        }
+        let mut inner = self.inner();
+        let start = inner.queue_starts.entry((topic.to_owned(), queue)).or_default();
+        *start = offset.max(*start);
+    }
+
+    /// The first offset of a queue that may not have been forgotten.
+    pub fn queue_start(&self, topic: &str, queue: i64) -> i64 {
+        let inner = self.inner();
+        inner.queue_starts.get(&(topic.to_owned(), queue)).copied().unwrap_or(0)
+    }
+
+    /// How far the replica has applied since it started.
+    pub fn applied_index(&self, replica: usize) -> u64 {
+        self.inner().replicas[replica].applied
+    }
+
+    /// Whether it is running.
+    pub fn is_up(&self, replica: usize) -> bool {
+        self.inner().replicas[replica].up
     }
 
     /// The role of a replica changed.
@@ -90,8 +247,9 @@ impl Board {
                 ));
             }
             inner.replicas[replica].role = role;
+            let group = inner.replicas[replica].group;
             if role.state == State::Leader {
-                let first = *inner.leaders.entry(term).or_insert(replica);
+                let first = *inner.leaders.entry((group, term)).or_insert(replica);
                 if first != replica {
                     violation = Some(format!(
                         "two leaders in term {term}: {} and {name}",
@@ -132,10 +290,12 @@ impl Board {
         }
     }
 
-    /// The replica that leads the highest term at the moment and is up.
-    pub fn leader(&self) -> Option<usize> {
+    /// The replica that leads the highest term of a broker group at the moment and is up.
+    pub fn leader(&self, group: usize) -> Option<usize> {
         let inner = self.inner();
-        let leading = |replica: &&(usize, &Replica)| replica.1.up && replica.1.role.state == State::Leader;
+        let leading = |(_, replica): &&(usize, &Replica)| {
+            replica.group == group && replica.up && replica.role.state == State::Leader
+        };
         let replicas: Vec<(usize, &Replica)> = inner.replicas.iter().enumerate().collect();
         replicas
             .iter()
@@ -170,9 +330,24 @@ impl Board {
         inner.replicas.iter().enumerate().map(line).collect()
     }
 
+    /// From now on a mark counts as a violation.
+    pub fn forbid(&self, forbidden: Forbidden) {
+        self.inner().forbidden = Some(forbidden);
+    }
+
     /// Counts something worth counting: a fault, a rare branch.
     pub fn mark(&self, name: &'static str) {
-        *self.inner().marks.entry(name).or_default() += 1;
+        let count = {
+            let mut inner = self.inner();
+            let count = inner.marks.entry(name).or_default();
+            *count += 1;
+            *count
+        };
+        let reached = |forbidden: &Forbidden| forbidden.mark == name && forbidden.times == count;
+        let forbidden = self.inner().forbidden.as_ref().is_some_and(reached);
+        if forbidden {
+            self.violation(format!("mark {name} was reached {count} times"));
+        }
     }
 
     /// All counts.
@@ -198,4 +373,29 @@ impl Board {
 /// The host name of a replica counted from 0: `replica-1` is the first.
 pub fn replica_name(replica: usize) -> String {
     format!("replica-{}", replica + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Board, Forbidden};
+    use crate::trace::Trace;
+
+    #[test]
+    fn a_forbidden_mark_is_a_violation_when_it_is_reached_so_often() {
+        assert_eq!(
+            "kill".parse::<Forbidden>().map(|read| read.to_string()),
+            Ok("kill=1".to_owned())
+        );
+        for text in ["", "=2", "kill=", "kill=0", "kill=-1"] {
+            assert!(text.parse::<Forbidden>().is_err(), "{text:?} was taken");
+        }
+        let board = Board::new(3, Trace::open(None, false).expect("no file"));
+        board.forbid("kill=2".parse().expect("a mark"));
+        board.mark("hold");
+        board.mark("kill");
+        assert!(board.violations().is_empty());
+        board.mark("kill");
+        board.mark("kill");
+        assert_eq!(board.violations(), ["mark kill was reached 2 times"]);
+    }
 }

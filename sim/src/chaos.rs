@@ -1,15 +1,25 @@
-//! Carries out a plan of faults on a running simulation, and heals what it broke.
+//! Carries out a plan of faults on a running simulation, and heals what it broke; does what the people who watch over
+//! machines do: starts again what stopped for a failed disk, wipes what refuses to start for damaged bytes.
 //!
 //! Cuts are counted for each direction of each link, so overlapping faults heal independently. turmoil cannot hold a
 //! link that is cut, so a hold is given up when a cut comes, and skipped while one is there.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod disks;
+mod links;
+mod machines;
+mod operations;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use turmoil::Sim;
 
 use crate::{
     board::{Board, replica_name},
     faults::{Fault, Planned, Target},
+    fleet::Fleet,
     trace::Trace,
 };
 
@@ -20,30 +30,91 @@ pub type OnCrash = Box<dyn FnMut(bool)>;
 pub struct Stage<'a> {
     /// The simulated hosts.
     pub sim: Sim<'a>,
-    /// Host names; the replicas come first.
+    /// Host names; the machines of replicas come first, then the name servers.
     pub hosts: Vec<String>,
-    /// For each replica, what a crash does to its volatile state. Its length is the number of replicas.
+    /// For each machine, what a crash does to its volatile state. Its length is the number of machines.
     pub on_crash: Vec<OnCrash>,
+    /// How many name servers there are.
+    pub name_servers: usize,
+    /// Longest delay of a link that is well.
+    pub latency: Duration,
+    /// The machines.
+    pub fleet: Fleet,
     /// Roles and marks.
     pub board: Board,
     /// The trace.
     pub trace: Trace,
 }
 
-enum End {
+impl Stage<'_> {
+    fn machines(&self) -> usize {
+        self.on_crash.len()
+    }
+
+    /// The machine that a target means now.
+    fn resolve(&self, target: Target) -> Option<usize> {
+        match target {
+            Target::Leader => self.board.leader(0),
+            Target::LeaderOf(group) => self.board.leader(group),
+            Target::Replica(machine) => (machine < self.machines()).then_some(machine),
+        }
+    }
+
+    /// `replica-2`, or `replica-2, the leader,`.
+    fn title(&self, machine: usize) -> String {
+        let leads = self.board.leader(self.fleet.group_of(machine)) == Some(machine);
+        let leads = if leads { ", the leader," } else { "" };
+        format!("{}{leads}", replica_name(machine))
+    }
+}
+
+/// What is to be done later.
+enum Due {
+    /// Starts a machine.
     Up(usize),
+    /// Kills one.
+    Down { machine: usize, for_ms: u64 },
+    /// Asks one to stop in good order.
+    AskToStop(usize),
+    /// Looks whether the others have forgotten what a machine would need next.
+    OutageLook {
+        machine: usize,
+        applied: u64,
+        deadline_ms: u64,
+    },
+    /// Mends directions of links.
     Mend(Vec<(usize, usize)>),
-    Release(usize, usize),
+    /// Releases links.
+    Release(Vec<(usize, usize)>),
+    /// The links of a machine are as fast as before.
+    Fast(usize),
+    /// A disk is well again.
+    DiskWell(usize),
+    /// A clock is right again.
+    ClockRight(usize),
+    /// An operator aims at so many voters.
+    Want(usize, usize),
+    /// A topic goes.
+    DeleteTopic(String),
+}
+
+impl Due {
+    /// Whether it breaks something, so that it is left out once everything is to be healed.
+    fn breaks(&self) -> bool {
+        matches!(self, Due::Down { .. } | Due::AskToStop(_))
+    }
 }
 
 /// The faults still to come and those to be healed.
 pub struct Chaos {
     plan: VecDeque<Planned>,
-    ends: BTreeMap<(u64, u64), End>,
-    ends_made: u64,
+    due: BTreeMap<(u64, u64), Due>,
+    due_made: u64,
     cuts: BTreeMap<(usize, usize), u32>,
     held: BTreeSet<(usize, usize)>,
     down: BTreeSet<usize>,
+    wrong_clocks: BTreeSet<usize>,
+    healed: bool,
 }
 
 impl Chaos {
@@ -51,228 +122,142 @@ impl Chaos {
     pub fn new(plan: Vec<Planned>) -> Chaos {
         Chaos {
             plan: plan.into(),
-            ends: BTreeMap::new(),
-            ends_made: 0,
+            due: BTreeMap::new(),
+            due_made: 0,
             cuts: BTreeMap::new(),
             held: BTreeSet::new(),
             down: BTreeSet::new(),
+            wrong_clocks: BTreeSet::new(),
+            healed: false,
         }
     }
 
     /// Begins and ends what is due at `now_ms`.
     pub fn step(&mut self, now_ms: u64, stage: &mut Stage<'_>) {
-        while self.ends.first_key_value().is_some_and(|((at, _), _)| *at <= now_ms) {
-            if let Some((_, end)) = self.ends.pop_first() {
-                self.end(end, stage);
+        self.watch(now_ms, stage);
+        while self.due.first_key_value().is_some_and(|((at, _), _)| *at <= now_ms) {
+            if let Some((_, due)) = self.due.pop_first() {
+                self.end(due, now_ms, stage);
             }
         }
         while self.plan.front().is_some_and(|planned| planned.at_ms <= now_ms) {
             if let Some(planned) = self.plan.pop_front() {
-                self.begin(planned, now_ms + planned.for_ms, stage);
+                self.begin(planned, now_ms, stage);
             }
         }
     }
 
-    /// Heals everything at once and forgets the rest of the plan.
+    /// Heals everything at once and forgets the rest of the plan. Replicas whose bytes are damaged are replaced.
     pub fn heal(&mut self, stage: &mut Stage<'_>) {
         self.plan.clear();
-        while let Some((_, end)) = self.ends.pop_first() {
-            self.end(end, stage);
+        self.healed = true;
+        let now_ms = u64::try_from(stage.trace.now().as_millis()).unwrap_or(u64::MAX);
+        while let Some((_, due)) = self.due.pop_first() {
+            if !due.breaks() {
+                self.end(due, now_ms, stage);
+            }
+        }
+        for machine in 0..stage.machines() {
+            if stage.board.is_damaged(machine) {
+                self.throw_away(stage, machine, now_ms);
+            }
         }
         stage.trace.tell("chaos", "everything is healed");
     }
 
-    fn begin(&mut self, planned: Planned, until_ms: u64, stage: &mut Stage<'_>) {
-        let replicas = stage.on_crash.len();
+    fn begin(&mut self, planned: Planned, now_ms: u64, stage: &mut Stage<'_>) {
         let for_ms = planned.for_ms;
+        let until_ms = now_ms + for_ms;
         match planned.fault {
-            Fault::Kill(target) => self.crash(stage, target, false, until_ms, for_ms),
-            Fault::PowerLoss(target) => self.crash(stage, target, true, until_ms, for_ms),
             Fault::Blackout => {
                 stage.board.mark("blackout");
-                for replica in 0..replicas {
-                    self.crash(stage, Target::Replica(replica), true, until_ms, for_ms);
+                for machine in 0..stage.machines() {
+                    self.power_loss(stage, machine, until_ms, for_ms);
                 }
             }
-            Fault::Isolate(target) => self.links(stage, target, "isolate", until_ms, for_ms, |who, _| {
-                others(who, replicas)
-                    .flat_map(|other| [(who, other), (other, who)])
-                    .collect()
-            }),
-            Fault::CutOff(target) => self.links(stage, target, "cut_off", until_ms, for_ms, |who, hosts| {
-                others(who, hosts)
-                    .flat_map(|other| [(who, other), (other, who)])
-                    .collect()
-            }),
-            Fault::Mute(target) => self.links(stage, target, "mute", until_ms, for_ms, |who, _| {
-                others(who, replicas).map(|other| (who, other)).collect()
-            }),
-            Fault::Deafen(target) => self.links(stage, target, "deafen", until_ms, for_ms, |who, _| {
-                others(who, replicas).map(|other| (other, who)).collect()
-            }),
-            Fault::Split(a, b) => {
-                self.links(stage, Target::Replica(a), "split", until_ms, for_ms, |_, _| {
-                    vec![(a, b), (b, a)]
-                });
+            Fault::AllDown(order) => self.all_down(stage, order, now_ms, for_ms),
+            Fault::RollingRestart(group) => self.rolling_restart(stage, group, now_ms, for_ms),
+            Fault::Split(a, b) => self.split(stage, a, b, until_ms, for_ms),
+            Fault::Hold(a, b) => self.hold(stage, &[(a, b)], until_ms, &format!("hold {a}–{b} for {for_ms} ms")),
+            Fault::NameServerCut(which) => self.name_server_cut(stage, which, until_ms, for_ms),
+            Fault::NoSpaceAnywhere => {
+                stage.board.mark("no_space_anywhere");
+                for machine in 0..stage.machines() {
+                    self.no_space(stage, machine, until_ms, for_ms);
+                }
             }
-            Fault::Hold(a, b) => self.hold(stage, a, b, until_ms, for_ms),
+            Fault::Transfer(machine) => self.transfer(stage, machine),
+            Fault::Grow(group) => self.resize(stage, group, 1, until_ms),
+            Fault::Shrink(group) => self.resize(stage, group, -1, until_ms),
+            Fault::Topic(number) => self.topic(stage, number, until_ms),
+            fault => {
+                let target = fault.target();
+                if let Some(machine) = target.and_then(|target| stage.resolve(target)) {
+                    self.hit(stage, fault, machine, now_ms, for_ms);
+                }
+            }
         }
     }
 
-    fn end(&mut self, end: End, stage: &mut Stage<'_>) {
-        match end {
-            End::Up(replica) => {
-                self.down.remove(&replica);
-                stage.trace.tell(&replica_name(replica), "starts");
-                stage.sim.bounce(stage.hosts[replica].as_str());
+    /// A fault against one machine.
+    fn hit(&mut self, stage: &mut Stage<'_>, fault: Fault, machine: usize, now_ms: u64, for_ms: u64) {
+        let until_ms = now_ms + for_ms;
+        match fault {
+            Fault::Kill(_) => self.kill(stage, machine, until_ms, for_ms),
+            Fault::PowerLoss(_) => self.power_loss(stage, machine, until_ms, for_ms),
+            Fault::CrashLoop(_) => self.crash_loop(stage, machine, now_ms, for_ms),
+            Fault::Outage(_) => self.outage(stage, machine, until_ms),
+            Fault::Pause(_) => self.pause(stage, machine, until_ms, for_ms),
+            Fault::Wipe(_) => self.wipe(stage, machine, until_ms),
+            Fault::Slow(_, ms) => self.slow(stage, machine, ms, until_ms, for_ms),
+            Fault::Reset(_) => self.reset(stage, machine),
+            Fault::FailWrite(_) => self.fail_disk(stage, machine, "fail_write", until_ms),
+            Fault::FailSync(_) => self.fail_disk(stage, machine, "fail_sync", until_ms),
+            Fault::NoSpace(_) => self.no_space(stage, machine, until_ms, for_ms),
+            Fault::SlowSync(_, ms) => self.slow_sync(stage, machine, ms, until_ms, for_ms),
+            Fault::Flip(_, rot, place) => self.flip(stage, machine, (rot, place), until_ms),
+            Fault::Clock(_, jump_ms, drift_ppm) => self.clock(stage, machine, (jump_ms, drift_ppm), until_ms, for_ms),
+            Fault::Swap(_) => self.swap(stage, machine),
+            _ => self.cut_around(stage, fault, machine, until_ms, for_ms),
+        }
+    }
+
+    fn end(&mut self, due: Due, now_ms: u64, stage: &mut Stage<'_>) {
+        match due {
+            Due::Up(machine) => self.up(stage, machine),
+            Due::Down { machine, for_ms } => self.kill(stage, machine, now_ms + for_ms, for_ms),
+            Due::AskToStop(machine) => {
+                if !self.down.contains(&machine) {
+                    stage.trace.tell(&replica_name(machine), "is asked to stop");
+                    stage.board.asked_to_stop(machine);
+                    stage.fleet.ask_to_stop(machine);
+                }
             }
-            End::Mend(links) => self.mend(stage, &links),
-            End::Release(a, b) => {
-                if self.held.remove(&(a, b)) {
+            Due::OutageLook {
+                machine,
+                applied,
+                deadline_ms,
+            } => self.outage_look(stage, machine, applied, (now_ms, deadline_ms)),
+            Due::Mend(links) => self.mend(stage, &links),
+            Due::Release(links) => self.release(stage, &links),
+            Due::Fast(machine) => self.set_latency(stage, machine, stage.latency),
+            Due::DiskWell(machine) => self.disk_well(stage, machine),
+            Due::ClockRight(machine) => {
+                if self.wrong_clocks.remove(&machine) {
                     stage
                         .trace
-                        .tell("chaos", format!("release {}–{}", stage.hosts[a], stage.hosts[b]));
-                    stage.sim.release(stage.hosts[a].as_str(), stage.hosts[b].as_str());
+                        .tell("chaos", format!("{}'s clock is right", replica_name(machine)));
+                    stage.fleet.clock(machine).mend();
                 }
             }
+            Due::Want(group, voters) => stage.fleet.want(group, voters),
+            Due::DeleteTopic(name) => stage.fleet.order(0, crate::fleet::Order::DeleteTopic(name)),
         }
     }
 
-    fn schedule(&mut self, at_ms: u64, end: End) {
-        self.ends_made += 1;
-        self.ends.insert((at_ms, self.ends_made), end);
-    }
-
-    fn resolve(stage: &Stage<'_>, target: Target) -> Option<usize> {
-        match target {
-            Target::Leader => stage.board.leader(),
-            Target::Replica(replica) => Some(replica),
-        }
-    }
-
-    fn crash(&mut self, stage: &mut Stage<'_>, target: Target, power: bool, until_ms: u64, for_ms: u64) {
-        let Some(replica) = Self::resolve(stage, target).filter(|replica| !self.down.contains(replica)) else {
-            return;
-        };
-        let leads = if stage.board.leader() == Some(replica) {
-            ", the leader,"
-        } else {
-            ""
-        };
-        let name = replica_name(replica);
-        let links: Vec<(usize, usize)> = if power {
-            // Cut first: a machine without power sends no FIN.
-            let hosts = stage.hosts.len();
-            others(replica, hosts)
-                .flat_map(|other| [(replica, other), (other, replica)])
-                .collect()
-        } else {
-            Vec::new()
-        };
-        if power {
-            stage.board.mark("power_loss");
-            stage
-                .trace
-                .tell("chaos", format!("{name}{leads} loses power for {for_ms} ms"));
-            self.cut(stage, &links);
-        } else {
-            stage.board.mark("kill");
-            stage
-                .trace
-                .tell("chaos", format!("{name}{leads} is killed for {for_ms} ms"));
-        }
-        stage.sim.crash(stage.hosts[replica].as_str());
-        (stage.on_crash[replica])(power);
-        stage.board.down(replica);
-        self.down.insert(replica);
-        if power {
-            self.schedule(until_ms, End::Mend(links));
-        }
-        self.schedule(until_ms, End::Up(replica));
-    }
-
-    fn links(
-        &mut self,
-        stage: &mut Stage<'_>,
-        target: Target,
-        name: &'static str,
-        until_ms: u64,
-        for_ms: u64,
-        which: impl FnOnce(usize, usize) -> Vec<(usize, usize)>,
-    ) {
-        let Some(who) = Self::resolve(stage, target) else {
-            return;
-        };
-        let leads = if stage.board.leader() == Some(who) {
-            ", the leader,"
-        } else {
-            ""
-        };
-        let links = which(who, stage.hosts.len());
-        stage.board.mark(name);
-        let far = if name == "split" {
-            format!(" from {}", replica_name(links[0].1))
-        } else {
-            String::new()
-        };
-        stage.trace.tell(
-            "chaos",
-            format!("{name} {}{leads}{far} for {for_ms} ms", replica_name(who)),
-        );
-        self.cut(stage, &links);
-        self.schedule(until_ms, End::Mend(links));
-    }
-
-    fn cut(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
-        for &(from, to) in links {
-            if self.held.remove(&(from.min(to), from.max(to))) {
-                stage.sim.release(stage.hosts[from].as_str(), stage.hosts[to].as_str());
-            }
-            let cuts = self.cuts.entry((from, to)).or_default();
-            *cuts += 1;
-            if *cuts == 1 {
-                stage
-                    .sim
-                    .partition_oneway(stage.hosts[from].as_str(), stage.hosts[to].as_str());
-            }
-        }
-    }
-
-    fn mend(&mut self, stage: &mut Stage<'_>, links: &[(usize, usize)]) {
-        let mut mended = 0;
-        let whole = links.iter().all(|link| self.cuts.get(link) == Some(&1));
-        for &(from, to) in links {
-            let cuts = self.cuts.entry((from, to)).or_default();
-            *cuts = cuts.saturating_sub(1);
-            if *cuts == 0 {
-                self.cuts.remove(&(from, to));
-                stage
-                    .sim
-                    .repair_oneway(stage.hosts[from].as_str(), stage.hosts[to].as_str());
-                mended += 1;
-            }
-        }
-        let mended = format!("{mended} of {} cut directions mended", links.len());
-        if whole {
-            stage.trace.tell("chaos", mended)
-        } else {
-            stage.trace.event("chaos", mended)
-        }
-    }
-
-    fn hold(&mut self, stage: &mut Stage<'_>, a: usize, b: usize, until_ms: u64, for_ms: u64) {
-        let (a, b) = (a.min(b), a.max(b));
-        let cut = self.cuts.contains_key(&(a, b)) || self.cuts.contains_key(&(b, a));
-        if a == b || cut || !self.held.insert((a, b)) {
-            return;
-        }
-        stage.board.mark("hold");
-        stage.trace.tell(
-            "chaos",
-            format!("hold {}–{} for {for_ms} ms", stage.hosts[a], stage.hosts[b]),
-        );
-        stage.sim.hold(stage.hosts[a].as_str(), stage.hosts[b].as_str());
-        self.schedule(until_ms, End::Release(a, b));
+    fn schedule(&mut self, at_ms: u64, due: Due) {
+        self.due_made += 1;
+        self.due.insert((at_ms, self.due_made), due);
     }
 }
 

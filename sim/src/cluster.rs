@@ -1,227 +1,62 @@
-//! Profiles `quick` and `default`: the whole broker. Three replicas of one broker group, a name server, an operator who
-//! bootstraps, producers and consumers, each a simulated host; they run the code that production runs.
+//! The whole broker: broker groups with their machines, name servers, operators, producers and consumers, each a
+//! simulated host; they run the code that production runs. All profiles but `log` play here.
 
+mod operator;
+pub mod options;
 mod replica;
-mod workload;
+pub mod servers;
 
-use std::{
-    future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
-use ledgermq_broker::kv::memory::MemoryKv;
-use ledgermq_client::Admin;
-use ledgermq_proto::{
-    admin::{BootstrapRequest, Member},
-    net::Net,
-};
-
-use self::{
-    replica::{CLIENT_PORT, PEER_PORT, Replica},
-    workload::{CONSUMER_GROUP, TOPIC, Workload},
-};
+use self::options::Drawn;
 use crate::{
-    board::{Board, replica_name},
-    chaos::{OnCrash, Stage},
-    history::History,
-    net::SimNet,
+    board::Board,
+    chaos::Stage,
+    clients::{self, Workload},
+    judge::Judge,
+    layout::Layout,
+    plant::Plant,
     run::Scene,
-    seed::{Draws, Seed},
+    seed::Seed,
     trace::Trace,
-    world,
 };
 
-/// Replicas of the broker group.
-pub const REPLICAS: usize = 3;
-const BROKER_GROUP: &str = "broker-a";
-const NAME_SERVER: &str = "namesrv";
-const NAME_SERVER_PORT: u16 = 9876;
-const PRODUCERS: u64 = 5;
-const CONSUMERS: u64 = 2;
-/// Sends acknowledged after the healing that count as progress.
-const PROGRESS: usize = 30;
-
-struct Judge {
-    board: Board,
-    history: History,
-    quiet: Arc<AtomicBool>,
+/// The name of a broker group, counted from 0: `broker-a` is the first.
+pub fn broker_group_name(group: usize) -> String {
+    let letter = char::from(b'a' + u8::try_from(group % 26).unwrap_or(0));
+    format!("broker-{letter}")
 }
 
 /// Sets the stage.
-pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
-    let mut sim = world::build(seed, trace);
-    let history = History::new(board.clone());
+pub fn scene(
+    seed: Seed,
+    (layout, plant, few_clients): (&Layout, Plant, bool),
+    board: &Board,
+    trace: &Trace,
+) -> (Stage<'static>, Box<dyn Scene>) {
+    let drawn = Drawn {
+        plant,
+        ..Drawn::draw(&mut seed.stream("options"))
+    };
+    let names: Vec<String> = (0..layout.broker_groups.len()).map(broker_group_name).collect();
+    let (mut stage, endpoints, witness) = servers::servers(seed, (layout, &names), &drawn, board, trace);
+    let history = witness.history().clone();
     let quiet = Arc::new(AtomicBool::new(false));
-    let mut hosts = Vec::new();
-    let mut on_crash: Vec<OnCrash> = Vec::new();
-    let mut options = seed.stream("options");
-    let settings = settings(&mut options);
-    trace.tell("options", settings.replace('\n', " "));
-    for replica in 0..REPLICAS {
-        let (disk, kv) = (world::disk(seed, replica), MemoryKv::new());
-        let plan = Replica {
-            seed,
-            replica,
-            disk: disk.clone(),
-            kv: kv.clone(),
-            config: config(replica, &settings),
-            board: board.clone(),
-        };
-        hosts.push(replica_name(replica));
-        sim.host(replica_name(replica), move || replica::host(plan.clone()));
-        on_crash.push(Box::new(move |power| {
-            kv.crash();
-            if power {
-                disk.crash();
-            } else {
-                disk.kill();
-            }
-        }));
-    }
     let workload = Workload {
         seed,
-        endpoints: (0..REPLICAS)
-            .map(|replica| format!("{}:{CLIENT_PORT}", replica_name(replica)))
-            .collect(),
+        endpoints,
+        name_servers: servers::name_servers(layout),
         history: history.clone(),
+        witness: witness.clone(),
         trace: trace.clone(),
+        few_clients,
         quiet: quiet.clone(),
     };
-    hosts.push(NAME_SERVER.to_owned());
-    sim.host(NAME_SERVER, name_server);
-    hosts.push("operator".to_owned());
-    let (endpoints, told) = (workload.endpoints.clone(), trace.clone());
-    sim.host("operator", move || bootstrap(endpoints.clone(), told.clone()));
-    for number in 1..=PRODUCERS {
-        let workload = workload.clone();
-        hosts.push(format!("producer-{number}"));
-        // One lane each. h2 forgets reset streams by the real clock, and that moves the order in which the calls of one
-        // lost connection fail: with several lanes on a connection, two runs of a seed may differ (docs/simulation.md).
-        sim.host(format!("producer-{number}"), move || {
-            workload::producer(workload.clone(), number, 1)
-        });
-    }
-    for number in 1..=CONSUMERS {
-        let workload = workload.clone();
-        hosts.push(format!("consumer-{number}"));
-        sim.host(format!("consumer-{number}"), move || {
-            workload::consumer(workload.clone(), number)
-        });
-    }
-    let stage = Stage {
-        sim,
-        hosts,
-        on_crash,
-        board: board.clone(),
-        trace: trace.clone(),
+    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload);
+    let judge = Judge {
+        history,
+        witness,
+        quiet,
     };
-    (
-        stage,
-        Box::new(Judge {
-            board: board.clone(),
-            history,
-            quiet,
-        }),
-    )
-}
-
-/// What this run draws of the configuration.
-fn settings(options: &mut Draws) -> String {
-    let segment_bytes: u64 = options.pick(&[1 << 20, 4 << 20]);
-    let tail_cache_bytes: u64 = options.pick(&[1 << 20, 8 << 20]);
-    format!("segment_bytes = {segment_bytes}\ntail_cache_bytes = {tail_cache_bytes}")
-}
-
-fn config(replica: usize, settings: &str) -> String {
-    let (id, name) = (replica + 1, replica_name(replica));
-    format!(
-        r#"broker_group = "{BROKER_GROUP}"
-replica_id = {id}
-listen = "0.0.0.0:{CLIENT_PORT}"
-peer_listen = "0.0.0.0:{PEER_PORT}"
-advertise = "{name}:{CLIENT_PORT}"
-peer_advertise = "{name}:{PEER_PORT}"
-data_dir = "/data"
-name_servers = ["{NAME_SERVER}:{NAME_SERVER_PORT}"]
-{settings}
-"#
-    )
-}
-
-async fn name_server() -> turmoil::Result {
-    let listen = format!("0.0.0.0:{NAME_SERVER_PORT}");
-    let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, pending()).await?;
-    serving.await?;
-    Ok(())
-}
-
-/// Bootstraps the broker group; a failure is tried again, as an operator would.
-async fn bootstrap(endpoints: Vec<String>, trace: Trace) -> turmoil::Result {
-    let net: Arc<dyn Net> = Arc::new(SimNet);
-    let admin = Admin::new(&net, &endpoints);
-    let member = |replica| {
-        let name = replica_name(replica);
-        Member {
-            id: replica as u64 + 1,
-            peer_address: format!("{name}:{PEER_PORT}"),
-            client_address: format!("{name}:{CLIENT_PORT}"),
-        }
-    };
-    let request = BootstrapRequest {
-        broker_group: BROKER_GROUP.to_owned(),
-        members: (0..REPLICAS).map(member).collect(),
-    };
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        match admin.bootstrap(request.clone()).await {
-            Ok(answer) => {
-                trace.tell("operator", format!("bootstrapped cluster {}", answer.cluster_id));
-                return Ok(());
-            }
-            Err(status)
-                if matches!(
-                    status.code(),
-                    tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition
-                ) =>
-            {
-                trace.event("operator", format!("bootstrapped before: {}", status.message()));
-                return Ok(());
-            }
-            Err(status) => trace.event("operator", format!("bootstrap: {}", status.message())),
-        }
-    }
-}
-
-impl Scene for Judge {
-    fn healed(&mut self) {
-        self.history.healed();
-    }
-
-    fn missing(&self) -> Option<String> {
-        let acked = self.history.acked_since_healed();
-        if acked < PROGRESS {
-            return Some(format!("{acked} sends acknowledged since all faults healed"));
-        }
-        self.quiet.store(true, Ordering::Relaxed);
-        if let Some((count, first)) = self.history.backlog(CONSUMER_GROUP, TOPIC) {
-            return Some(format!(
-                "{count} acknowledged messages not consumed, {first} among them"
-            ));
-        }
-        let applied = self.board.applied_indexes();
-        let equal = applied.windows(2).all(|pair| pair[0].is_some() && pair[0] == pair[1]);
-        (!equal).then(|| format!("replicas have applied {applied:?}"))
-    }
-
-    fn judge(&self) -> Vec<String> {
-        self.history.judge()
-    }
-
-    fn counts(&self) -> Vec<(&'static str, u64)> {
-        self.history.counts()
-    }
+    (stage, Box::new(judge))
 }

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use ledgermq_proto::net::{Net, incoming};
 use ledgermq_raft_store::{
-    BootstrapError, Connect, Durability, Handle, Options, PeerStream, Planted, ProposeError, ReplicaId, Seams, Timings,
+    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, Release, ReplicaId, Seams, Timings,
     disk::FaultyDisk, open, seeded,
 };
 
@@ -30,16 +30,20 @@ use self::{
 };
 use crate::{
     board::{Board, replica_name},
-    chaos::Stage,
-    cluster::REPLICAS,
+    chaos::{Chaos, Stage},
+    clock::MachineClock,
+    fleet::Fleet,
     limits,
     net::SimNet,
+    plant::Plant,
     run::Scene,
     seed::Seed,
     trace::Trace,
     world,
 };
 
+/// Replicas of the broker group.
+const REPLICAS: usize = 3;
 const PEER_PORT: u16 = 9090;
 const PROPOSERS: u64 = 3;
 /// Acknowledgements after the healing that count as progress.
@@ -49,8 +53,10 @@ const PROGRESS: usize = 30;
 #[derive(Clone)]
 struct Plan {
     seed: Seed,
+    plant: Plant,
     replica: usize,
     disk: FaultyDisk,
+    clock: MachineClock,
     flushed: Flushed,
     flush_every: u64,
     keep_entries: u64,
@@ -69,7 +75,7 @@ struct Judge {
 }
 
 /// Sets the stage of profile `log`.
-pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
+pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
     let mut sim = world::build(seed, trace);
     let book = Book::new(board.clone());
     let quiet = Arc::new(AtomicBool::new(false));
@@ -82,15 +88,20 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
         "options",
         format!("flush_every={flush_every} keep_entries={keep_entries} segment_bytes={segment_bytes} value_bytes_max={value_bytes_max}"),
     );
+    let fleet = Fleet::new(seed, &[0; REPLICAS], &[REPLICAS], false);
     let mut hosts = Vec::new();
     let mut on_crash: Vec<crate::chaos::OnCrash> = Vec::new();
     for replica in 0..REPLICAS {
-        let disk = world::disk(seed, replica);
+        let Some(seat) = fleet.seat(replica) else {
+            continue;
+        };
         let flushed = Flushed::default();
         let plan = Plan {
             seed,
+            plant,
             replica,
-            disk: disk.clone(),
+            disk: seat.disk,
+            clock: fleet.clock(replica),
             flushed,
             flush_every,
             keep_entries,
@@ -101,21 +112,21 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
             book: book.clone(),
             quiet: quiet.clone(),
         };
+        let fleet = fleet.clone();
         let name = replica_name(replica);
         sim.host(name.as_str(), move || replica_host(plan.clone()));
         hosts.push(name);
         on_crash.push(Box::new(move |power| {
-            if power {
-                disk.crash();
-            } else {
-                disk.kill();
-            }
+            fleet.crash(replica, power);
         }));
     }
     let stage = Stage {
         sim,
         hosts,
         on_crash,
+        name_servers: 0,
+        latency: world::latency(seed),
+        fleet,
         board: board.clone(),
         trace: trace.clone(),
     };
@@ -130,7 +141,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
 }
 
 impl Scene for Judge {
-    fn healed(&mut self) {
+    fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.book.healed();
     }
 
@@ -187,12 +198,17 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         in_flight_bytes: 1 << 20,
         durability: Durability::FsyncQuorum,
         timings: Timings::default(),
-        planted: Planted::default(),
+        planted: plan.plant.log(),
+        release: Release {
+            level: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
     };
+    let clock = plan.clock.clone();
     let seams = Seams {
         disk: Arc::new(plan.disk.clone()),
         connect: Arc::new(PeerConnect),
-        wall_clock: Arc::new(world::unix_ms),
+        wall_clock: Arc::new(move || clock.unix_ms()),
         seed: boot_seed.derive("own"),
     };
     let (handle, driver) = open(options, seams, machine).await?;

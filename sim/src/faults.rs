@@ -1,28 +1,62 @@
-//! The faults of a run as an explicit list, drawn from the seed's stream `faults` before the run starts. A fault names
-//! its target by role where that matters (the leader of the moment); everything else is decided here.
+//! The faults of a run as an explicit list. A fault names its target by role where that matters (the leader of the
+//! moment); everything else is decided before the run ([`draw`]).
+
+mod draw;
+mod weights;
 
 use std::fmt;
 
-use crate::seed::{Draws, Seed};
+use serde::{Deserialize, Serialize};
 
-/// Whom a fault hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub use self::draw::plan;
+
+/// Whom a fault hits. Machines are counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// The replica that leads when the fault begins; nobody, if none leads.
+    /// The machine whose replica leads the first broker group when the fault begins; nobody, if none leads.
     Leader,
-    /// A replica, counted from 0.
+    /// The same of another broker group, counted from 0.
+    LeaderOf(usize),
+    /// This machine.
     Replica(usize),
 }
 
+/// Which bytes rot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rot {
+    /// In the older half of a segment of the log.
+    Log,
+    /// In the vote.
+    Vote,
+    /// In any file of the replica's folder.
+    Any,
+}
+
 /// One thing that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The process dies (SIGKILL): memory is gone, the kernel keeps what was written.
     Kill(Target),
     /// The machine loses power: memory and what was written but not synced are gone; the others hear nothing.
     PowerLoss(Target),
-    /// All machines lose power at once.
+    /// All machines lose power at once, and get it back at once.
     Blackout,
+    /// All machines die within a moment and come back one by one, in an order that follows from this number.
+    AllDown(u64),
+    /// The process dies again and again, soon after each start.
+    CrashLoop(Target),
+    /// The machine loses power until the others have forgotten what it would need next, or for 25 s.
+    Outage(Target),
+    /// The process stands still. Played by holding back what it sends and gets: nobody hears it and it hears nobody, then
+    /// everything arrives. Its own timers go on, which is the one difference to a frozen process.
+    Pause(Target),
+    /// The replicas of a broker group are stopped in good order and started again, one after another.
+    RollingRestart(usize),
+    /// The machine loses its disk. The operator replaces the replica under a new number.
+    Wipe(Target),
     /// The target hears no other replica, and no other replica hears it; clients still reach it.
     Isolate(Target),
     /// The target is cut off from everything, clients included.
@@ -31,14 +65,94 @@ pub enum Fault {
     Mute(Target),
     /// What the other replicas send to the target is lost; what it sends arrives.
     Deafen(Target),
-    /// Two replicas don't hear each other.
+    /// Two machines don't hear each other.
     Split(usize, usize),
-    /// What two replicas send each other is held back and then delivered.
+    /// The machines of the target's broker group fall into two halves that hear each other only through the target.
+    Bridge(Target),
+    /// The largest minority of the target's broker group, the target in it, is cut off from the other machines.
+    Minority(Target),
+    /// What two machines send each other is held back and then delivered.
     Hold(usize, usize),
+    /// What the target sends and gets takes up to so many milliseconds.
+    Slow(Target, u64),
+    /// All connections of the target are reset.
+    Reset(Target),
+    /// No client and no operator reaches the target.
+    ClientsCut(Target),
+    /// Nobody reaches this name server.
+    NameServerCut(usize),
+    /// The target's next write to its log's disk fails.
+    FailWrite(Target),
+    /// The target's next sync fails, and what it should have made durable is lost.
+    FailSync(Target),
+    /// The target's disk is full.
+    NoSpace(Target),
+    /// All disks are full.
+    NoSpaceAnywhere,
+    /// Syncs of the target take up to so many milliseconds.
+    SlowSync(Target, u64),
+    /// The target dies, and a bit on its disk flips before it starts; where follows from the number. Left out where the
+    /// other replicas would not have a copy of everything.
+    Flip(Target, Rot, u64),
+    /// The target's wall clock jumps by so many milliseconds, and gains so many millionths. Left out where a majority
+    /// of clocks would not be right.
+    Clock(Target, i64, i64),
+    /// The operator hands the leadership to this machine's replica.
+    Transfer(usize),
+    /// The operator adds a replica, and takes one out at the end.
+    Grow(usize),
+    /// The operator takes a replica out, and adds one at the end.
+    Shrink(usize),
+    /// The operator replaces a replica that lives.
+    Swap(Target),
+    /// A topic is made, and removed at the end.
+    Topic(u64),
+}
+
+impl Fault {
+    /// The one machine that it hits, if it hits one.
+    pub fn target(self) -> Option<Target> {
+        match self {
+            Fault::Kill(target)
+            | Fault::PowerLoss(target)
+            | Fault::CrashLoop(target)
+            | Fault::Outage(target)
+            | Fault::Pause(target)
+            | Fault::Wipe(target)
+            | Fault::Isolate(target)
+            | Fault::CutOff(target)
+            | Fault::Mute(target)
+            | Fault::Deafen(target)
+            | Fault::Bridge(target)
+            | Fault::Minority(target)
+            | Fault::Slow(target, _)
+            | Fault::Reset(target)
+            | Fault::ClientsCut(target)
+            | Fault::FailWrite(target)
+            | Fault::FailSync(target)
+            | Fault::NoSpace(target)
+            | Fault::SlowSync(target, _)
+            | Fault::Flip(target, ..)
+            | Fault::Clock(target, ..)
+            | Fault::Swap(target) => Some(target),
+            Fault::Blackout
+            | Fault::AllDown(_)
+            | Fault::RollingRestart(_)
+            | Fault::Split(..)
+            | Fault::Hold(..)
+            | Fault::NameServerCut(_)
+            | Fault::NoSpaceAnywhere
+            | Fault::Transfer(_)
+            | Fault::Grow(_)
+            | Fault::Shrink(_)
+            | Fault::Topic(_) => None,
+        }
+    }
 }
 
 /// A fault with its begin and its length, in simulated milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Planned {
     /// When it begins.
     pub at_ms: u64,
@@ -51,95 +165,5 @@ pub struct Planned {
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at {} ms for {} ms: {:?}", self.at_ms, self.for_ms, self.fault)
-    }
-}
-
-/// The plan of faults of a run: between `from_ms` and `until_ms`, against `replicas` replicas.
-pub fn plan(seed: Seed, replicas: usize, from_ms: u64, until_ms: u64) -> Vec<Planned> {
-    let mut draws = seed.stream("faults");
-    let weights = weights(&mut draws);
-    let total: u64 = weights.iter().sum();
-    let gap_max = draws.pick(&[1_500, 3_000, 6_000]);
-    let mut planned = Vec::new();
-    let mut at_ms = from_ms + draws.between(0, gap_max);
-    while at_ms < until_ms {
-        let mut roll = draws.between(1, total);
-        let mut kind = 0;
-        while roll > weights[kind] {
-            roll -= weights[kind];
-            kind += 1;
-        }
-        let for_ms = length(&mut draws);
-        planned.push(Planned {
-            at_ms,
-            for_ms,
-            fault: fault(&mut draws, kind, replicas),
-        });
-        at_ms += draws.between(100, gap_max);
-    }
-    planned
-}
-
-const KINDS: usize = 9;
-
-/// How often each kind comes in this run; some kinds not at all.
-fn weights(draws: &mut Draws) -> [u64; KINDS] {
-    loop {
-        let mut weights = [0; KINDS];
-        for weight in &mut weights {
-            *weight = draws.pick(&[0, 1, 1, 3, 6]);
-        }
-        // The whole cluster down is rare, or nothing else would happen.
-        weights[2] = weights[2].min(1);
-        if weights.iter().sum::<u64>() > 0 {
-            return weights;
-        }
-    }
-}
-
-fn length(draws: &mut Draws) -> u64 {
-    match draws.below(4) {
-        0 => draws.between(5, 150),
-        1 | 2 => draws.between(150, 1_500),
-        _ => draws.between(1_500, 5_000),
-    }
-}
-
-fn target(draws: &mut Draws, replicas: usize) -> Target {
-    if draws.percent(55) {
-        Target::Leader
-    } else {
-        Target::Replica(draws.below(replicas))
-    }
-}
-
-fn fault(draws: &mut Draws, kind: usize, replicas: usize) -> Fault {
-    let target = target(draws, replicas);
-    let a = draws.below(replicas);
-    let b = (a + 1 + draws.below((replicas - 1).max(1))) % replicas;
-    match kind {
-        0 => Fault::Kill(target),
-        1 => Fault::PowerLoss(target),
-        2 => Fault::Blackout,
-        3 => Fault::Isolate(target),
-        4 => Fault::CutOff(target),
-        5 => Fault::Mute(target),
-        6 => Fault::Deafen(target),
-        7 => Fault::Split(a, b),
-        _ => Fault::Hold(a, b),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_follows_from_its_seed() {
-        let first = plan(Seed(7), 3, 3_000, 60_000);
-        assert_eq!(first, plan(Seed(7), 3, 3_000, 60_000));
-        assert!(!first.is_empty());
-        assert!(first.iter().all(|planned| (3_000..60_000).contains(&planned.at_ms)));
-        assert!(first.windows(2).all(|pair| pair[0].at_ms < pair[1].at_ms));
     }
 }

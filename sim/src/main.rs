@@ -1,178 +1,44 @@
 //! `ledgermq-sim`: runs seeds of the simulation. Exit codes: 0 pass, 1 violation, 2 not reproducible, 3 usage or I/O.
+//!
+//! One file a command under `commands/`: its flags, its call, its output.
 
-use std::{path::PathBuf, process::ExitCode};
+mod commands;
 
-use clap::{Args, Parser, Subcommand};
-use ledgermq_sim::{
-    log,
-    meta::{self, Meta},
-    run::{self, Profile, Report, RunOptions},
-    seed::Seed,
-};
+use std::process::ExitCode;
+
+use clap::Parser;
 
 #[derive(Parser)]
 #[command(
     name = "ledgermq-sim",
     version,
-    about = "The whole LedgerMQ cluster under deterministic simulation"
+    about = "The whole LedgerMQ cluster under deterministic simulation",
+    after_help = "Exit codes: 0 pass, 1 violation, 2 not reproducible, 3 usage or I/O."
 )]
-struct Cli {
+struct Arguments {
     #[command(subcommand)]
-    command: Verb,
+    command: commands::Command,
 }
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Run one seed and tell its story.
-    Run(RunArgs),
-    /// Run each seed in two processes and compare their traces byte by byte.
-    Meta(MetaArgs),
-}
-
-#[derive(Args)]
-struct Shared {
-    /// What is run.
-    #[arg(long, value_enum, default_value = "default")]
-    profile: Profile,
-    /// Simulated seconds until all faults heal; default by profile.
-    #[arg(long)]
-    seconds: Option<u64>,
-    /// Let nothing go wrong.
-    #[arg(long)]
-    no_faults: bool,
-}
-
-#[derive(Args)]
-struct RunArgs {
-    /// The seed.
-    #[arg(long)]
-    seed: u64,
-    #[command(flatten)]
-    shared: Shared,
-    /// Write every event to this file.
-    #[arg(long)]
-    trace: Option<PathBuf>,
-    /// Print the verdict alone.
-    #[arg(long)]
-    quiet: bool,
-    /// Print the product's logs of this level and above (error, warn, info, debug, trace) to stderr.
-    #[arg(long)]
-    log: Option<String>,
-}
-
-#[derive(Args)]
-struct MetaArgs {
-    /// One seed.
-    #[arg(long, conflicts_with = "seeds")]
-    seed: Option<u64>,
-    /// A range of seeds, both ends included: 1..20.
-    #[arg(long)]
-    seeds: Option<String>,
-    #[command(flatten)]
-    shared: Shared,
-    /// Where traces are kept while they are compared, and after a difference.
-    #[arg(long, default_value = "target/sim-traces")]
-    folder: PathBuf,
-}
-
-const VIOLATION: u8 = 1;
-const NOT_REPRODUCIBLE: u8 = 2;
-const USAGE: u8 = 3;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Verb::Run(args) => run_one(args),
-        Verb::Meta(args) => run_meta(&args),
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refused) => {
+            // Help and version are no errors; clap's own exit code for errors would say "not reproducible".
+            let code = if refused.use_stderr() {
+                commands::USAGE
+            } else {
+                commands::PASS
+            };
+            let _ = refused.print();
+            return ExitCode::from(code);
+        }
     };
-    match result {
+    match commands::run(arguments.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(USAGE)
+            ExitCode::from(commands::USAGE)
         }
     }
-}
-
-fn options(shared: &Shared, seed: u64) -> RunOptions {
-    let seconds = shared.seconds.unwrap_or(shared.profile.seconds());
-    RunOptions {
-        faults: !shared.no_faults,
-        ..meta::options(Seed(seed), shared.profile, seconds)
-    }
-}
-
-fn run_one(args: RunArgs) -> anyhow::Result<u8> {
-    if let Some(level) = &args.log {
-        log::to_stderr(level)?;
-    }
-    let options = RunOptions {
-        trace: args.trace,
-        tell: !args.quiet,
-        ..options(&args.shared, args.seed)
-    };
-    let report = run::run(&options)?;
-    print(&options, &report);
-    Ok(if report.violations.is_empty() { 0 } else { VIOLATION })
-}
-
-fn print(options: &RunOptions, report: &Report) {
-    let line = |counts: &[(&str, u64)]| {
-        counts
-            .iter()
-            .map(|(name, count)| format!("{name} {count}"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    println!("counts: {}", line(&report.counts));
-    println!("marks:  {}", line(&report.marks));
-    println!(
-        "trace:  {} events, hash {:016x}, {:.1} simulated s",
-        report.events, report.hash, report.simulated
-    );
-    if report.violations.is_empty() {
-        println!("PASS seed {}", options.seed.0);
-        return;
-    }
-    println!("last events:");
-    for event in &report.tail {
-        println!("    {event}");
-    }
-    for violation in &report.violations {
-        println!("VIOLATION {violation}");
-    }
-    println!("FAIL seed {}: {}", options.seed.0, run::command(options));
-}
-
-fn run_meta(args: &MetaArgs) -> anyhow::Result<u8> {
-    let (first, last) = match (&args.seed, &args.seeds) {
-        (Some(seed), _) => (*seed, *seed),
-        (None, Some(range)) => {
-            let (first, last) = range
-                .split_once("..")
-                .ok_or_else(|| anyhow::anyhow!("--seeds takes FIRST..LAST, got {range:?}"))?;
-            (first.parse()?, last.trim_start_matches('=').parse()?)
-        }
-        (None, None) => anyhow::bail!("--seed N or --seeds FIRST..LAST is needed"),
-    };
-    let binary = std::env::current_exe()?;
-    let mut code = 0;
-    for seed in first..=last {
-        let options = options(&args.shared, seed);
-        match meta::meta(&binary, &options, &args.folder)? {
-            Meta::Same(lines) => println!("seed {seed}: same, {lines} lines"),
-            Meta::Violation => {
-                println!("seed {seed}: same, but a violation: {}", run::command(&options));
-                code = code.max(VIOLATION);
-            }
-            Meta::Hangs => {
-                println!("seed {seed}: hangs: {}", run::command(&options));
-                code = code.max(VIOLATION);
-            }
-            Meta::Differs(difference) => {
-                println!("seed {seed}: NOT REPRODUCIBLE\n{difference}");
-                code = NOT_REPRODUCIBLE;
-            }
-        }
-    }
-    Ok(code)
 }

@@ -4,15 +4,12 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
-use crate::{
-    limits,
-    run::{Profile, RunOptions},
-};
+use crate::{limits, run::RunOptions};
 
 /// What two runs of one seed showed.
 #[derive(Debug)]
@@ -54,23 +51,12 @@ pub fn meta(binary: &Path, options: &RunOptions, folder: &Path) -> io::Result<Me
     Ok(Meta::Same(lines))
 }
 
-fn spawn(binary: &Path, options: &RunOptions, trace: &PathBuf) -> io::Result<Child> {
-    let mut command = Command::new(binary);
-    command.arg("run").arg("--quiet");
-    command.args([
-        "--seed",
-        &options.seed.0.to_string(),
-        "--seconds",
-        &options.seconds.to_string(),
-    ]);
-    command
-        .args(["--profile", options.profile.name()])
+fn spawn(binary: &Path, options: &RunOptions, trace: &Path) -> io::Result<Child> {
+    Command::new(binary)
+        .args(options.arguments())
+        .arg("--quiet")
         .arg("--trace")
-        .arg(trace);
-    if !options.faults {
-        command.arg("--no-faults");
-    }
-    command
+        .arg(trace)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -125,18 +111,6 @@ pub fn difference(one: &str, two: &str) -> Option<String> {
             return Some(text);
         }
         before.extend(a);
-    }
-}
-
-/// The options of a determinism test.
-pub fn options(seed: crate::seed::Seed, profile: Profile, seconds: u64) -> RunOptions {
-    RunOptions {
-        seed,
-        profile,
-        seconds,
-        faults: true,
-        trace: None,
-        tell: false,
     }
 }
 

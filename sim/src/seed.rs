@@ -66,6 +66,18 @@ impl Draws {
     }
 }
 
+/// Reads a range of seeds, `FIRST..LAST`, both ends included; the error is a sentence for the user.
+pub fn range(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("{text:?} is no range of seeds, expected FIRST..LAST");
+    let (first, last) = text.split_once("..").ok_or_else(wrong)?;
+    let first: u64 = first.parse().map_err(|_| wrong())?;
+    let last: u64 = last.trim_start_matches('=').parse().map_err(|_| wrong())?;
+    if last < first {
+        return Err(wrong());
+    }
+    Ok((first, last))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +92,14 @@ mod tests {
         assert_ne!(draw(1, "network"), draw(1, "workload"));
         assert_ne!(draw(1, "network"), draw(2, "network"));
         assert_ne!(Seed(1).child("boot", 0), Seed(1).child("boot", 1));
+    }
+
+    #[test]
+    fn ranges_are_read_or_refused() {
+        assert_eq!(range("1..20"), Ok((1, 20)));
+        assert_eq!(range("3..=3"), Ok((3, 3)));
+        for text in ["", "5", "5..", "9..5", "a..b"] {
+            assert!(range(text).is_err(), "{text:?} was taken");
+        }
     }
 }

@@ -20,6 +20,9 @@ use std::{
 
 use crate::limits;
 
+/// Who tells what the seed drew of the world and its configuration.
+pub const OPTIONS: &str = "options";
+
 /// Handle to the trace of a run; clones write to the same trace.
 #[derive(Clone)]
 pub struct Trace(Arc<Mutex<Inner>>);
@@ -29,6 +32,7 @@ struct Inner {
     events: u64,
     hash: u64,
     last: VecDeque<String>,
+    drawn: Vec<String>,
     /// Simulated time of the harness, used when no host is running.
     now: Duration,
     /// Print what the story tells, as it happens.
@@ -44,6 +48,7 @@ impl Trace {
             events: 0,
             hash: 0xcbf2_9ce4_8422_2325,
             last: VecDeque::new(),
+            drawn: Vec::new(),
             now: Duration::ZERO,
             tell,
         };
@@ -76,9 +81,17 @@ impl Trace {
         let what = what.to_string();
         let mut inner = self.inner();
         inner.write(now, who, &what);
+        if who == OPTIONS && inner.drawn.len() < limits::DRAWN_LINES_MAX {
+            inner.drawn.push(what.clone());
+        }
         if inner.tell {
             println!("[{:>8.3} s] {who:<10} {what}", now.as_secs_f64());
         }
+    }
+
+    /// What the seed drew of the world: the story told by `options`.
+    pub fn drawn(&self) -> Vec<String> {
+        self.inner().drawn.clone()
     }
 
     /// Ends the trace: writes the last line and flushes. Returns the number of events and the hash over all of them.

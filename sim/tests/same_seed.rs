@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ledgermq_sim::{
     meta::{self, Meta},
-    run::{self, Profile},
+    run::{Profile, RunOptions},
     seed::Seed,
 };
 
@@ -15,10 +15,13 @@ fn check(profile: Profile, seconds: u64) {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let mut wrong = Vec::new();
     for seed in 1..=SEEDS {
-        let options = meta::options(Seed(seed), profile, seconds);
+        let options = RunOptions {
+            seconds,
+            ..RunOptions::new(Seed(seed), profile)
+        };
         match meta::meta(binary, &options, &folder).expect("two runs") {
             Meta::Same(lines) => println!("seed {seed}: same, {lines} lines"),
-            other => wrong.push(format!("{}: {other:?}", run::command(&options))),
+            other => wrong.push(format!("{}: {other:?}", options.command())),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -72,6 +72,7 @@ def judge(workload, chaos, ended, lag):
     push = verdict.Receipts(workload.folder / "push.jsonl")
     access_points = [replica.access_point for replica in workload.cluster.replicas.values()]
     stored = [m for topic in (workload.normal_topic, workload.fifo_topic) for m in wire.read_everything(access_points, topic)]
+    write_down(workload, stored)
     places = verdict.copies(stored)
     normal_failed, fifo_dead, fifo_failed = sends.split_failures(workload.addresses, chaos.outages)
 
@@ -122,6 +123,21 @@ def judge(workload, chaos, ended, lag):
     }
     result["examples"] = {name: found for name, found in examples.items() if found}
     return result, verdict_of(result, kills, by_kind["stop"])
+
+
+def write_down(workload, stored):
+    """What `ledgermq-sim check` needs beside what the clients wrote: the consumer groups, and what lies in the queues."""
+    history = History(workload.folder / "stored.jsonl")
+    for name, fifo, topic in (
+        (workload.simple_group, False, workload.normal_topic),
+        (workload.push_group, True, workload.fifo_topic),
+    ):
+        history.add("group", t=0.0, consumer_group=name, fifo=fifo, max_attempts=17, consumes=[topic])
+    for message in stored:
+        system = message.system_properties
+        key = json.loads(message.body)["key"]
+        history.add("stored", topic=message.topic.name, queue=system.queue_id, offset=system.queue_offset, key=key)
+    history.close()
 
 
 def verdict_of(result, kills, stops):

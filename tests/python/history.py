@@ -1,12 +1,15 @@
 """Histories: one JSON object a line, written as things happen, so that another program can judge them later.
 
-Times are seconds of the machine's monotonic clock, which all processes of a run share. Kinds of lines:
+The format is docs/history.md's, so that `ledgermq-sim check FOLDER` judges a run too. Times are seconds of the machine's
+monotonic clock, which all processes of a run share. What these clients write:
 
+    {"kind": "group", "consumer_group", "fifo", "max_attempts", "consumes", "t"}
     {"kind": "send", "op": "intent", "key", "topic", "message_group"?, "sequence", "sender", "t"}
     {"kind": "send", "op": "ok", "key", "t", "message_id", "offset"}        the client's send returned
-    {"kind": "send", "op": "failed", "key", "t", "error"}                    it raised: stored or not, nobody knows
-    {"kind": "receive", "consumer", "key", "message_id", "attempt", "message_group"?, "sequence", "t"}
-    {"kind": "ack", "op": "ok"|"failed", "consumer", "key", "message_id", "t", "error"?}
+    {"kind": "send", "op": "unknown", "key", "t", "error"}                   it raised: stored or not, nobody knows
+    {"kind": "receive", "consumer", "consumer_group", "topic", "key", "message_id", "attempt", "message_group"?, "sequence", "t"}
+    {"kind": "ack", "op": "intent"|"ok"|"failed"|"unknown", "consumer", "consumer_group", "topic", "key", "message_id", "t", "error"?}
+    {"kind": "stored", "topic", "queue", "offset", "key", "t"}               read from the queues at the end
     {"kind": "fault", "fault", "role", "replica", "t", ...}
 """
 

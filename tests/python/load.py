@@ -69,7 +69,7 @@ class Sender(threading.Thread):
                 self.counts["ok"] += 1
                 STOP.wait(self.options.pace_ms / 1000)
             except Exception as error:  # whatever the client raises is what its user sees
-                self.history.add("send", op="failed", key=key, error=f"{type(error).__name__}: {error}"[:300])
+                self.history.add("send", op="unknown", key=key, error=f"{type(error).__name__}: {error}"[:300])
                 self.counts["failed"] += 1
                 STOP.wait(0.2)
             sequence += 1
@@ -98,11 +98,13 @@ def send(options, history):
     return {"ok": sum(s.counts["ok"] for s in senders), "failed": sum(s.counts["failed"] for s in senders)}
 
 
-def seen(history, consumer, message):
+def seen(history, consumer, options, message):
     fields = json.loads(message.body)
     history.add(
         "receive",
         consumer=consumer,
+        consumer_group=options.consumer_group,
+        topic=options.topic,
         key=fields["key"],
         message_id=message.message_id,
         attempt=message.delivery_attempt,
@@ -113,9 +115,14 @@ def seen(history, consumer, message):
     return fields["key"]
 
 
-def acked(history, consumer, key, message, error=None):
-    outcome = {"op": "failed", "error": f"{type(error).__name__}: {error}"[:300]} if error else {"op": "ok"}
-    history.add("ack", consumer=consumer, key=key, message_id=message.message_id, **outcome)
+def acks(history, consumer, options, key, message, op, error=None):
+    """How far an acknowledgement is. What raised is unknown, unless the server said that the handle is invalid."""
+    outcome = {"op": op}
+    if error:
+        invalid = "40013" in str(getattr(error, "code", ""))
+        outcome = {"op": "failed" if invalid else "unknown", "error": f"{type(error).__name__}: {error}"[:300]}
+    where = dict(consumer_group=options.consumer_group, topic=options.topic)
+    history.add("ack", consumer=consumer, key=key, message_id=message.message_id, **where, **outcome)
 
 
 def simple(options, history):
@@ -129,7 +136,7 @@ def simple(options, history):
             try:
                 for message in consumer.receive(32, 15):
                     counts["received"] += 1
-                    to_ack.put((seen(history, "simple", message), message))
+                    to_ack.put((seen(history, "simple", options, message), message))
             except Exception:
                 counts["receive_errors"] += 1
                 STOP.wait(0.1)
@@ -142,14 +149,15 @@ def simple(options, history):
             key, message = taken
             # As an application would: again, until the message would be visible again anyway.
             for _ in range(40):
+                acks(history, "simple", options, key, message, "intent")
                 try:
                     consumer.ack(message)
                     counts["acked"] += 1
-                    acked(history, "simple", key, message)
+                    acks(history, "simple", options, key, message, "ok")
                     break
                 except Exception as error:
                     counts["ack_errors"] += 1
-                    acked(history, "simple", key, message, error)
+                    acks(history, "simple", options, key, message, "unknown", error)
                     if "40013" in str(getattr(error, "code", "")) or STOP.is_set():
                         break
                     time.sleep(0.25)
@@ -172,34 +180,36 @@ def simple(options, history):
 class Observed(PushConsumer):
     """The official push consumer; only writes down how its acks end, which the client keeps to itself."""
 
-    def __init__(self, history, *arguments):
+    def __init__(self, history, options, *arguments):
         super().__init__(*arguments)
-        self.observed_history = history
+        self.observed_history, self.observed_options = history, options
 
     def _ack(self, message):
         key = json.loads(message.body)["key"]
+        of = (self.observed_history, "push", self.observed_options, key, message)
+        acks(*of, "intent")
         try:
             super()._ack(message)
         except Exception as error:
-            acked(self.observed_history, "push", key, message, error)
+            acks(*of, "unknown", error)
             raise
-        acked(self.observed_history, "push", key, message)
+        acks(*of, "ok")
 
 
 class Listener(MessageListener):
-    def __init__(self, history):
-        self.history, self.received = history, 0
+    def __init__(self, history, options):
+        self.history, self.options, self.received = history, options, 0
 
     def consume(self, message):
-        seen(self.history, "push", message)
+        seen(self.history, "push", self.options, message)
         self.received += 1
         return ConsumeResult.SUCCESS
 
 
 def push(options, history):
-    listener = Listener(history)
+    listener = Listener(history, options)
     consumer = Observed(
-        history, configuration(options.access_point), options.consumer_group, listener, {options.topic: FilterExpression()}
+        history, options, configuration(options.access_point), options.consumer_group, listener, {options.topic: FilterExpression()}
     )
     consumer.startup()
     print("ready", flush=True)

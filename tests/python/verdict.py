@@ -57,7 +57,7 @@ class Sends:
         for line in history.read(path):
             if line["kind"] != "send":
                 continue
-            kept = {"intent": self.intents, "ok": self.acked, "failed": self.failed}[line["op"]]
+            kept = {"intent": self.intents, "ok": self.acked, "unknown": self.failed}[line["op"]]
             kept[line["key"]] = line
 
     def ack_times(self, fifo=None):
@@ -133,7 +133,7 @@ class Receipts:
             elif line["kind"] == "ack":
                 if line["op"] == "ok":
                     self.ack_ok.setdefault(line["key"], line["t"])
-                else:
+                elif line["op"] != "intent":
                     self.ack_failures += 1
 
     def redelivered_after_ack(self):

@@ -30,7 +30,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{Disk, DiskFile, Open};
+use super::{Disk, DiskFile, Open, Space};
 use state::{InodeId, State};
 
 /// A disk in memory with faults on demand. A clone is the same disk.
@@ -63,6 +63,14 @@ impl FaultyDisk {
     /// The process died, the machine did not: nothing is lost, but all open handles become useless.
     pub fn kill(&self) {
         self.lock().kill();
+    }
+
+    /// What a loss of power would leave now if it took everything that is not synced: another disk, which goes its own way
+    /// from here on.
+    pub fn durable(&self) -> FaultyDisk {
+        FaultyDisk {
+            state: Arc::new(Mutex::new(self.lock().durable())),
+        }
     }
 
     /// The next write to any file fails, after a random part of its bytes arrived.
@@ -166,6 +174,10 @@ impl Disk for FaultyDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.lock().remove(path)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.lock().space(dir)
     }
 
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {

@@ -20,6 +20,7 @@ use crate::log::segment::{Segment, zero};
 use crate::log::sidecar::{Place, Sidecar, read_positions, sidecar_name};
 use crate::log::sweeper::Retired;
 use crate::log::writer::{Store, Writer};
+use crate::marks::mark;
 use crate::planted::Bug;
 use crate::types::{EntryId, LogIndex, Term};
 
@@ -81,6 +82,7 @@ struct Kept {
 impl Writer {
     /// Drops the entries behind `last`. `InvalidInput` when that reaches into what was purged.
     pub(super) async fn truncate_after(&mut self, last: Option<LogIndex>) -> io::Result<()> {
+        let synced = self.shared.index().state().durable;
         self.settle().await?;
         let shared = self.shared();
         let found = {
@@ -102,6 +104,10 @@ impl Writer {
         let Some((end, segment)) = found else {
             return Err(io::Error::other("an entry has no place in the log"));
         };
+        mark("log_truncated");
+        if synced.is_some_and(|id| id.index >= end) {
+            mark("truncation_of_synced_entry");
+        }
         shared.load(segment)?;
         let kept = self.kept(end, segment)?;
         let whole = kept.header.first == end;
@@ -126,6 +132,9 @@ impl Writer {
             self.store.mark(announced).await?;
         }
         let dropped = shared.index().truncate(end);
+        if !dropped.is_empty() {
+            mark("truncation_over_segments");
+        }
         self.store.delete(&dropped).await?;
         (self.store.segment, self.store.sidecar) = (None, None);
         self.store.unsealed = !whole;
@@ -241,8 +250,10 @@ impl Writer {
                 })
                 .await?;
             let dropped = shared.index().purge(upto);
+            mark("log_purged");
             return self.store.retire(dropped).await;
         }
+        mark("log_restarted");
         let all = oldest.map(|oldest| Cut {
             segment: oldest - 1,
             position: u64::MAX,

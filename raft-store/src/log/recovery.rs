@@ -31,6 +31,7 @@ use crate::log::slots::{Slots, VOTE_LOST, vote_is_lost};
 use crate::log::sweeper::Sweeper;
 use crate::log::writer::{Store, Writer};
 use crate::log::{Corruption, LogOptions, OpenLogError};
+use crate::marks::mark;
 use crate::types::{EntryId, LogIndex};
 
 /// A segment file with an intact header.
@@ -166,6 +167,7 @@ async fn finish_cut(disk: &dyn Disk, dir: &Path, marked: &Marks) -> io::Result<(
     let mut later = segment_numbers(disk, dir)?;
     later.retain(|segment| *segment > cut.segment);
     later.reverse();
+    mark("truncation_finished");
     tracing::info!(
         segment = cut.segment,
         position = cut.position,
@@ -287,6 +289,7 @@ async fn recover(
         terms.append(&mut known.terms);
         segments.push_back(indexed(&header, &file, scanned.place, Some(known.positions)));
         if after.is_some() {
+            mark("sidecar_rebuilt");
             sidecar.finish(scanned.place)?;
         } else {
             newest = Some((header, file, scanned, sidecar));
@@ -295,6 +298,9 @@ async fn recover(
     let end = last.map_or(LogIndex(0), |last| last.index.next());
     // Everything was purged, yet the deletion did not survive.
     if let Some(purged) = purged.filter(|purged| end.get() <= purged.index.get() + 1) {
+        if !segments.is_empty() {
+            mark("purge_finished");
+        }
         let leftover: Vec<u64> = segments.iter().rev().map(|segment| segment.segment).collect();
         delete_segments(disk, &options.dir, &leftover)?;
         let index = Index::new(Some(purged), VecDeque::new(), Vec::new(), end, options.tail_cache_bytes);
@@ -369,6 +375,7 @@ async fn mend(
         });
     }
     if found.frames {
+        mark("torn_tail_cut");
         tracing::warn!(file = name, position, index = %next, reason = scanned.stop, "a torn tail is cut");
     }
     if found.frames || found.garbage && !header.recycled {

@@ -82,6 +82,8 @@ pub struct Shared {
     inbox: Mutex<Inbox>,
     vote: Mutex<Option<Bytes>>,
     committed: Mutex<Committed>,
+    /// What was found damaged first, and how often something was.
+    damage: Mutex<Option<(String, u64)>>,
     /// Names of files that new segments are written over.
     spares: Mutex<VecDeque<String>>,
     /// Newest durable index; 0 also while there is none.
@@ -113,6 +115,7 @@ impl Shared {
             inbox: Mutex::default(),
             vote: Mutex::new(vote),
             committed: Mutex::new(committed),
+            damage: Mutex::default(),
             spares: Mutex::default(),
             durable: watch::Sender::new(durable),
             notify: Notify::new(),
@@ -122,6 +125,26 @@ impl Shared {
 
     pub fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
+    }
+
+    /// See [`super::Log::damage`].
+    pub fn damage(&self) -> MutexGuard<'_, Option<(String, u64)>> {
+        lock(&self.damage)
+    }
+
+    /// Reading from this entry on found damage. What is purged meanwhile is none.
+    pub fn note_damage(&self, from: LogIndex, error: &io::Error) {
+        if self.index().id(from).is_none() {
+            return;
+        }
+        let mut damage = self.damage();
+        match &mut *damage {
+            Some((_, count)) => *count += 1,
+            None => {
+                tracing::error!(entry = from.get(), %error, "the log is damaged: verify it");
+                *damage = Some((error.to_string(), 1));
+            }
+        }
     }
 
     /// Reads the positions of a segment: from its sidecar, or from the segment itself where that is not whole.

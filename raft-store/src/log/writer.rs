@@ -24,6 +24,7 @@ use crate::log::shared::{Done, Op, Reply, Shared, stopped};
 use crate::log::sidecar::Sidecar;
 use crate::log::slots::Slots;
 use crate::log::sweeper::{Retired, Sweeper};
+use crate::marks::mark;
 use crate::planted::Bug;
 use crate::types::{LogIndex, Term};
 
@@ -94,6 +95,7 @@ impl Writer {
         let reason = match self.serve().await {
             Ok(()) => "it was closed".to_owned(),
             Err(error) => {
+                mark("log_poisoned");
                 tracing::error!(%error, dir = %self.store.dir.display(), "the log failed and stops for good");
                 error.to_string()
             }
@@ -200,6 +202,12 @@ impl Writer {
         }
         let before = self.shared.index().id_below(first.get());
         let spare = self.shared.spares().pop_front();
+        if before.is_some() {
+            mark("segment_rolled");
+        }
+        if spare.is_some() {
+            mark("segment_recycled");
+        }
         let header = SegmentHeader {
             segment: self.store.next_segment,
             generation: self.store.draws.draw() as u32,

@@ -24,6 +24,7 @@ use tonic::{Status, Streaming};
 use crate::limits;
 use crate::log::Log;
 use crate::machine::{Export, ExportPart};
+use crate::marks::mark;
 use crate::peer::client::call;
 use crate::peer::link::Client;
 use crate::peer::presence::Presence;
@@ -67,6 +68,10 @@ pub async fn send(
         export,
         from: place.from.clone(),
     };
+    mark("snapshot_sent");
+    if !place.from.is_empty() {
+        mark("snapshot_resumed");
+    }
     tracing::info!(
         export = %view.id(),
         to = head.header.as_ref().map(|header| header.to),

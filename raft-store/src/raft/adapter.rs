@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::body;
 use crate::log::Log;
 use crate::machine::{Applied, Export, Machine, MachineError};
+use crate::marks::mark;
 use crate::planted::Bug;
 use crate::raft::config::{Config, Entry, KeptMembership, LogId, Node, Outcome, Outcomes, Payload, entry_id, log_id};
 use crate::raft::format;
@@ -63,6 +64,8 @@ pub trait Driven: Send {
     fn is_whole(&self) -> bool;
     /// See [`Machine::released`].
     fn released(&self) -> watch::Receiver<LogIndex>;
+    /// See [`Machine::level`].
+    fn level(&self) -> watch::Receiver<u32>;
 }
 
 impl<M: Machine> Driven for M {
@@ -118,6 +121,10 @@ impl<M: Machine> Driven for M {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         Machine::released(self)
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        Machine::level(self)
     }
 }
 
@@ -193,6 +200,7 @@ impl Adapter {
             if let Some(reason) = log.poison() {
                 return Err(io::Error::other(reason));
             }
+            mark("committed_before_durable_here");
             // Bounded, so that a poisoned log is noticed.
             if let Ok(Err(_)) = tokio::time::timeout(Duration::from_millis(50), durable.changed()).await {
                 return Err(io::Error::other("the log's writer has ended"));
@@ -366,6 +374,7 @@ impl RaftStateMachine<Config> for Adapter {
         let Some(id) = meta.last_log_id.as_ref().map(entry_id) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a snapshot of nothing"));
         };
+        mark("install_begun");
         tracing::info!(label = %id, "installing a snapshot");
         let memberships = Memberships::one(meta.last_membership.clone());
         self.install(content).await?;
@@ -377,6 +386,7 @@ impl RaftStateMachine<Config> for Adapter {
         self.applied = Some(id);
         self.memberships = memberships;
         self.labels.installed(id);
+        mark("install_ended");
         self.progress.send_replace(Some(id));
         Ok(())
     }

@@ -92,6 +92,10 @@ impl Machine for Cursor {
     fn released(&self) -> watch::Receiver<LogIndex> {
         watch::channel(LogIndex(0)).1
     }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        watch::channel(1).1
+    }
 }
 
 /// Ends the writer, and keeps the folder until then.

@@ -172,6 +172,10 @@ impl Machine for Counting {
     fn released(&self) -> watch::Receiver<LogIndex> {
         self.released.subscribe()
     }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        watch::channel(1).1
+    }
 }
 
 /// A copy of the state as of one entry.

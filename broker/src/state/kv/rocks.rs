@@ -10,8 +10,8 @@
 use super::moment::Moment;
 use super::{Batch, Change, Family, Kv, KvError, KvView, Pair};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, FlushOptions,
-    IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, Env,
+    FlushOptions, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +34,21 @@ impl Default for RocksSettings {
             block_cache_bytes: 16 << 20,
             compact: true,
         }
+    }
+}
+
+/// Files of a store in memory, as a disk that a process may die on: what was flushed is there at the next
+/// [`RocksKv::open_in`], and nothing else. A clone is the same disk.
+#[derive(Clone)]
+pub struct RocksMemory {
+    env: Env,
+}
+
+impl RocksMemory {
+    /// An empty disk.
+    pub fn new() -> Result<RocksMemory, KvError> {
+        let env = Env::mem_env().map_err(failed)?;
+        Ok(RocksMemory { env })
     }
 }
 
@@ -88,11 +103,24 @@ fn family_options(family: Family, settings: RocksSettings, cache: &Cache) -> Opt
 impl RocksKv {
     /// Opens or creates the store in folder `path`.
     pub fn open(path: &Path, settings: RocksSettings) -> Result<RocksKv, KvError> {
+        RocksKv::open_with(path, settings, None)
+    }
+
+    /// Opens or creates the store on files in memory. Every other handle must be dropped before: the store is locked.
+    pub fn open_in(memory: &RocksMemory, settings: RocksSettings) -> Result<RocksKv, KvError> {
+        RocksKv::open_with(Path::new("/state"), settings, Some(&memory.env))
+    }
+
+    fn open_with(path: &Path, settings: RocksSettings, env: Option<&Env>) -> Result<RocksKv, KvError> {
         let cache = Cache::new_lru_cache(settings.block_cache_bytes);
+        let mut options = database_options(settings)?;
+        if let Some(env) = env {
+            options.set_env(env);
+        }
         let families = Family::ALL
             .iter()
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(*family, settings, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(settings)?, path, families).map_err(failed)?;
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(failed)?;
         Ok(RocksKv { db: Arc::new(db) })
     }
 
@@ -219,6 +247,17 @@ mod tests {
             ..RocksSettings::default()
         };
         let mut open = || Box::new(RocksKv::open(&folder.path().join("kv"), settings).expect("open")) as Box<dyn Kv>;
+        conformance::suite(&mut open);
+    }
+
+    #[test]
+    fn conforms_on_files_in_memory() {
+        let memory = RocksMemory::new().expect("memory");
+        let settings = RocksSettings {
+            compact: false,
+            ..RocksSettings::default()
+        };
+        let mut open = || Box::new(RocksKv::open_in(&memory, settings).expect("open")) as Box<dyn Kv>;
         conformance::suite(&mut open);
     }
 }

@@ -52,6 +52,21 @@ fn synced_bytes_survive_and_others_may_not() {
 }
 
 #[test]
+fn the_durable_part_can_be_looked_at() {
+    let path = Path::new("/d/file");
+    let disk = disk(1);
+    let file = disk.open(path, Open::Create).expect("open");
+    file.write_at(0, b"synced").expect("write");
+    block_on(file.sync()).expect("sync");
+    assert!(!disk.durable().exists(path).expect("looks"), "its name is not synced");
+    block_on(disk.sync_dir(Path::new("/d"))).expect("sync directory");
+    file.write_at(6, b" and not").expect("write");
+    let durable = disk.durable().open(path, Open::Read).expect("open");
+    assert_eq!(durable.len().expect("length"), 6);
+    assert_eq!(file.len().expect("length"), 14, "the disk itself goes on");
+}
+
+#[test]
 fn names_need_their_own_sync() {
     let gone = (0..100).filter(|seed| {
         let disk = disk(*seed);
@@ -87,8 +102,13 @@ fn space_writes_and_bits_fail_on_demand() {
     let disk = disk(3);
     let path = Path::new("/d/file");
     let file = disk.open(path, Open::Create).expect("open");
+    let space = || disk.space(Path::new("/d")).expect("space");
+    assert_eq!(space().used_percent(), 0);
     disk.capacity_bytes(Some(8192));
+    file.write_at(0, &[5; 4096]).expect("fits");
+    assert_eq!((space().total_bytes, space().free_bytes), (8192, 4096));
     file.write_at(0, &[5; 8192]).expect("fits");
+    assert_eq!(space().used_percent(), 100);
     let full = file.write_at(8192, &[5]).expect_err("full");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     file.write_at(100, &[5; 10]).expect("no new page");

@@ -1,0 +1,195 @@
+//! A history sorted by what the checkers ask: sends by message, deliveries and acknowledgements by consumer group and
+//! message, what lies in the queues at the end.
+
+use std::collections::BTreeMap;
+
+use crate::history::{Bounds, Event, Group, Op, Progress, Receive, Settle, Stored, What};
+
+/// Where a message lies: broker group, queue, offset. The broker group is empty and the queue -1 where nobody said.
+pub type Place<'a> = (&'a str, i64, i64);
+
+/// A queue: broker group, topic, queue.
+pub type Queue<'a> = (&'a str, &'a str, i64);
+
+/// One message and what became of its send.
+#[derive(Clone, Debug, Default)]
+pub struct Sent<'a> {
+    /// When it was about to be sent; `None` if the history holds an outcome alone.
+    pub intent: Option<f64>,
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its message group.
+    pub message_group: Option<&'a str>,
+    /// When it was acknowledged, and where it lies.
+    pub acked: Option<(f64, Place<'a>)>,
+    /// It was refused for good.
+    pub failed: bool,
+}
+
+/// What one consumer group did with one message of one topic.
+#[derive(Clone, Debug, Default)]
+pub struct Handled<'a> {
+    /// Deliveries in order of time.
+    pub received: Vec<(f64, &'a Receive)>,
+    /// Beginnings and outcomes of acknowledgements, in order of time.
+    pub acks: Vec<(f64, &'a Settle)>,
+    /// The same of changes of the invisible time.
+    pub changes: Vec<(f64, &'a Settle)>,
+}
+
+impl Handled<'_> {
+    /// When its first acknowledgement was known to have succeeded.
+    pub fn acked(&self) -> Option<f64> {
+        self.acks.iter().find(|(_, ack)| ack.op == Op::Ok).map(|(at, _)| *at)
+    }
+
+    /// The earliest time at which an acknowledgement may have taken effect: the beginning of one that did not fail.
+    pub fn acked_from(&self) -> Option<f64> {
+        let mut begun: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut earliest: Option<f64> = None;
+        for (at, ack) in &self.acks {
+            match ack.op {
+                Op::Intent => {
+                    // A consumer that died over the one before: it may have taken effect.
+                    if let Some(open) = begun.insert(&ack.consumer, *at) {
+                        earliest = Some(earliest.map_or(open, |known: f64| known.min(open)));
+                    }
+                }
+                Op::Failed => {
+                    begun.remove(ack.consumer.as_str());
+                }
+                Op::Ok | Op::Unknown => {
+                    let from = begun.remove(ack.consumer.as_str()).unwrap_or(*at);
+                    earliest = Some(earliest.map_or(from, |known: f64| known.min(from)));
+                }
+            }
+        }
+        // Those that never ended.
+        begun
+            .into_values()
+            .chain(earliest)
+            .fold(None, |known, at| Some(known.map_or(at, |known: f64| known.min(at))))
+    }
+}
+
+/// The sorted history.
+#[derive(Debug, Default)]
+pub struct Facts<'a> {
+    /// By message.
+    pub sends: BTreeMap<&'a str, Sent<'a>>,
+    /// By consumer group, topic and message.
+    pub handled: BTreeMap<(&'a str, &'a str, &'a str), Handled<'a>>,
+    /// Consumer groups by name.
+    pub groups: BTreeMap<&'a str, &'a Group>,
+    /// What was read from the queues, by reader.
+    pub stored: BTreeMap<&'a str, Vec<&'a Stored>>,
+    /// Bounds of the queues, by reader; the last ones.
+    pub bounds: BTreeMap<&'a str, BTreeMap<Queue<'a>, &'a Bounds>>,
+    /// The furthest beginning of each queue that anybody saw.
+    pub first: BTreeMap<Queue<'a>, i64>,
+    /// Progress of consumer groups.
+    pub progress: Vec<&'a Progress>,
+    /// Messages of strangers.
+    pub strangers: Vec<&'a str>,
+}
+
+impl<'a> Facts<'a> {
+    /// Sorts a history, whose events are in order of time.
+    pub fn of(events: &'a [Event]) -> Facts<'a> {
+        let mut facts = Facts::default();
+        for event in events {
+            facts.take(event);
+        }
+        facts
+    }
+
+    fn take(&mut self, event: &'a Event) {
+        let t = event.t;
+        match &event.what {
+            What::Group(group) => {
+                self.groups.insert(&group.consumer_group, group);
+            }
+            What::Send(send) => {
+                let sent = self.sends.entry(&send.key).or_default();
+                if let Some(topic) = &send.topic {
+                    sent.topic = topic;
+                }
+                match send.op {
+                    Op::Intent => {
+                        sent.intent = Some(t);
+                        sent.message_group = send.message_group.as_deref();
+                    }
+                    Op::Ok => {
+                        let group = send.broker_group.as_deref().unwrap_or_default();
+                        let place = (group, send.queue.unwrap_or(-1), send.offset.unwrap_or(-1));
+                        sent.acked = Some((t, place));
+                    }
+                    Op::Failed => sent.failed = true,
+                    Op::Unknown => {}
+                }
+            }
+            What::Receive(receive) => {
+                let of = self.of_message(&receive.consumer_group, &receive.topic, &receive.key);
+                of.received.push((t, receive));
+            }
+            What::Ack(ack) => {
+                self.of_message(&ack.consumer_group, &ack.topic, &ack.key)
+                    .acks
+                    .push((t, ack));
+            }
+            What::Change(change) => {
+                let of = self.of_message(&change.consumer_group, &change.topic, &change.key);
+                of.changes.push((t, change));
+            }
+            What::Stored(stored) => self.stored.entry(&stored.reader).or_default().push(stored),
+            What::Bounds(bounds) => {
+                let queue: Queue<'a> = (&bounds.broker_group, &bounds.topic, bounds.queue);
+                let first = self.first.entry(queue).or_default();
+                *first = bounds.first.max(*first);
+                self.bounds.entry(&bounds.reader).or_default().insert(queue, bounds);
+            }
+            What::Progress(progress) => self.progress.push(progress),
+            What::Stranger { message_id } => self.strangers.push(message_id),
+            What::Fault { .. } | What::Healed {} => {}
+        }
+    }
+
+    fn of_message(&mut self, group: &'a str, topic: &'a str, key: &'a str) -> &mut Handled<'a> {
+        self.handled.entry((group, topic, key)).or_default()
+    }
+
+    /// Whether the retention has forgotten this place.
+    pub fn is_forgotten(&self, topic: &str, (broker_group, queue, offset): Place<'_>) -> bool {
+        let first = self.first.get(&(broker_group, topic, queue));
+        first.is_some_and(|first| offset < *first)
+    }
+
+    /// Every place at which each message of a topic was seen, by topic and message: told to its sender, delivered, or
+    /// read in the queue.
+    pub fn places(&self) -> BTreeMap<(&'a str, &'a str), Vec<Place<'a>>> {
+        let mut places: BTreeMap<(&str, &str), Vec<Place<'_>>> = BTreeMap::new();
+        let mut note = |topic: &'a str, key: &'a str, place: Place<'a>| {
+            let known = places.entry((topic, key)).or_default();
+            if place.1 >= 0 && place.2 >= 0 && !known.contains(&place) {
+                known.push(place);
+            }
+        };
+        for (key, sent) in &self.sends {
+            if let Some((_, place)) = sent.acked {
+                note(sent.topic, key, place);
+            }
+        }
+        for ((_, topic, key), handled) in &self.handled {
+            for (_, receive) in &handled.received {
+                let group = receive.broker_group.as_deref().unwrap_or_default();
+                let place = (group, receive.queue.unwrap_or(-1), receive.offset.unwrap_or(-1));
+                note(topic, key, place);
+            }
+        }
+        for stored in self.stored.values().flatten() {
+            let place = (stored.broker_group.as_str(), stored.queue, stored.offset);
+            note(&stored.topic, &stored.key, place);
+        }
+        places
+    }
+}

@@ -1,0 +1,151 @@
+//! What a user of the builder relies on: hosts, stores over crashes, checks, errors as values.
+
+use std::time::Duration;
+
+use ledgermq_client::{Message, Producer};
+
+use super::*;
+use crate::faults::{Fault, Target};
+
+fn cluster(seed: u64) -> Simulation {
+    Simulation::new(seed)
+        .broker_group("broker-a", 1)
+        .topic("orders", 2)
+        .for_seconds(6)
+}
+
+#[test]
+fn what_cannot_be_built_is_an_error_and_nothing_runs() {
+    let idle = |_: App| async { Ok(()) };
+    let cases: Vec<(Simulation, &str)> = vec![
+        (Simulation::new(1), "broker groups"),
+        (Simulation::new(1).broker_group("broker-a", 0), "replicas"),
+        (cluster(1).name_servers(99), "name servers"),
+        (cluster(1).for_seconds(0), "seconds"),
+        (cluster(1).app("Shop", idle), "Shop"),
+        (cluster(1).app("replica-1", idle), "replica-1"),
+        (cluster(1).app("shop", idle).app("shop", idle), "two"),
+        (
+            cluster(1).breaks(Breaks::script().app(Duration::ZERO, Duration::ZERO, "shop", AppFault::Kill)),
+            "no such application",
+        ),
+        (
+            cluster(1).breaks(Breaks::script().cluster(
+                Duration::ZERO,
+                Duration::ZERO,
+                Fault::Kill(Target::Replica(5)),
+            )),
+            "no such replica",
+        ),
+    ];
+    for (simulation, says) in cases {
+        let error = simulation.run().expect_err(says);
+        assert!(
+            matches!(error, Error::Wrong(_)) && error.to_string().contains(says),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_store_survives_a_crash_and_the_app_starts_again() {
+    let breaks = Breaks::script()
+        .app(
+            Duration::from_secs(3),
+            Duration::from_millis(500),
+            "shop",
+            AppFault::Kill,
+        )
+        .app(
+            Duration::from_secs(5),
+            Duration::from_millis(100),
+            "shop",
+            AppFault::PowerLoss,
+        )
+        .app(
+            Duration::from_secs(4),
+            Duration::from_millis(500),
+            "shop",
+            AppFault::CutOff,
+        );
+    let report = cluster(3)
+        .app("shop", |app| async move {
+            let store = app.store();
+            let boots = store.number("boots");
+            assert_eq!(boots, app.boot());
+            store.put("boots", (boots + 1).to_string()).await?;
+            let producer = Producer::start(app.client())?;
+            while !app.calm() {
+                // A host that is cut off gets errors; it goes on.
+                if producer.send(Message::new("orders", "an order")).await.is_ok() {
+                    let sent = store.number("sent") + 1;
+                    store.put("sent", sent.to_string()).await?;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            store.put("done", "yes").await?;
+            Ok(())
+        })
+        .breaks(breaks)
+        .eventually("the shop is done", |world| {
+            world.store("shop").is_some_and(|store| store.get("done").is_some())
+        })
+        .check(|world| {
+            let store = world.store("shop").ok_or("no store")?;
+            match (store.number("boots"), store.number("sent"), world.boots("shop")) {
+                (3, 10.., 3) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .run()
+        .expect("a pass");
+    for mark in ["app_kill", "app_power_loss", "app_cut_off"] {
+        assert_eq!(report.marks.get(mark), Some(&1), "{mark}");
+    }
+}
+
+#[test]
+fn every_way_to_be_wrong_is_a_violation_with_the_seed() {
+    let stays = |_: App| async { std::future::pending().await };
+    let says = |simulation: Simulation, what: &str| {
+        let error = simulation.run_again("make sim SEED={seed}").run().expect_err(what);
+        let Error::Violated { seed: 5, .. } = &error else {
+            panic!("{error}");
+        };
+        let text = error.to_string();
+        assert!(text.contains(what) && text.contains("make sim SEED=5"), "{text}");
+    };
+    says(
+        cluster(5).app("shop", |_| async { Err("out of stock".into()) }),
+        "shop: failed: out of stock",
+    );
+    says(
+        cluster(5).app("shop", |app| async move {
+            assert_eq!(app.boot(), 7, "boots");
+            Ok(())
+        }),
+        "shop: panicked: assertion",
+    );
+    says(
+        cluster(5).app("shop", |app| async move {
+            app.violation("sold twice");
+            Ok(())
+        }),
+        "shop: sold twice",
+    );
+    says(
+        cluster(5).app("shop", stays).check(|_| Err("at the end".to_owned())),
+        "at the end",
+    );
+    says(
+        cluster(5).always(|world| match world.now() {
+            now if now < Duration::from_secs(2) => Ok(()),
+            now => Err(format!("too late: {now:?}")),
+        }),
+        "too late",
+    );
+    says(
+        cluster(5).app("shop", stays).eventually("it is sold", |_| false),
+        "not so: it is sold",
+    );
+}

@@ -1,0 +1,277 @@
+//! What the harness sees of the replicas while a run goes on, and hands to the checkers: their own word every few
+//! milliseconds, their hashes of the state, their disks every few seconds, and at the end everything in their queues.
+//!
+//! ```text
+//!   on each replica's host   watch(): roles, marks, readiness, hashes, progress; the queues when the audit is wanted
+//!   outside of all hosts     step():  disks as a loss of power would leave them now
+//! ```
+//! What is wrong goes to the board at once; what belongs into the history is recorded there.
+
+mod audit;
+mod disks;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub use self::{disks::DiskLook, watch::watch};
+use crate::{
+    board::{Board, replica_name},
+    checkers::{
+        committed_entries::CommittedEntries,
+        digests::Digests,
+        health::{self, Health},
+        marks,
+        one_leader::OneLeader,
+        routes::{self, Told},
+        votes::Votes,
+    },
+    fleet::Fleet,
+    history::{History, What},
+    limits,
+};
+
+/// A replica's own word.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// The host.
+    pub replica: String,
+    /// Its broker group.
+    pub broker_group: String,
+    /// Its number.
+    pub id: u64,
+    /// How often it started before.
+    pub boot: u64,
+    /// When, seconds.
+    pub at: f64,
+    /// Its term.
+    pub term: u64,
+    /// It leads the term.
+    pub leads: bool,
+    /// It leads, and an entry of its term is applied.
+    pub serving: bool,
+    /// It reaches committed probes.
+    pub ready: bool,
+    /// The last entry in its log.
+    pub last: Option<u64>,
+    /// The last entry it knows committed.
+    pub committed: Option<u64>,
+    /// The last entry it applied.
+    pub applied: Option<u64>,
+    /// Records of entries up to it are forgotten.
+    pub cut: u64,
+    /// Who votes, as it knows.
+    pub voters: BTreeSet<u64>,
+    /// What consumer groups have not done yet: their names, topics and counts; those that consume all of a topic.
+    pub lags: Vec<(String, String, u64)>,
+}
+
+/// Handle to the witness; clones share it.
+#[derive(Clone)]
+pub struct Witness {
+    board: Board,
+    history: History,
+    fleet: Fleet,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Names of the broker groups, in the order of the fleet.
+    groups: Vec<String>,
+    /// What is known of the replica on each machine.
+    nodes: BTreeMap<usize, Node>,
+    one_leader: OneLeader,
+    votes: Votes,
+    digests: Digests,
+    health: Health,
+    committed: BTreeMap<String, CommittedEntries>,
+    told: Vec<Told>,
+    audit_wanted: bool,
+    looked_at_ms: u64,
+    disks_looked_at: u64,
+}
+
+#[derive(Default)]
+struct Node {
+    id: u64,
+    boots: u64,
+    /// What lies on its disk proves nothing: something there was damaged.
+    spoiled: bool,
+    last: Option<Snapshot>,
+    audited: bool,
+}
+
+impl Witness {
+    /// A witness of the fleet that has seen nothing; `groups` are the names of its broker groups.
+    pub fn new(board: Board, history: History, fleet: Fleet, groups: Vec<String>) -> Witness {
+        let inner = Inner {
+            groups,
+            ..Inner::default()
+        };
+        Witness {
+            board,
+            history,
+            fleet,
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The history into which it writes.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The broker groups on the stage.
+    pub fn broker_groups(&self) -> Vec<String> {
+        self.inner().groups.clone()
+    }
+
+    /// The hosts that have a replica now.
+    pub fn seated_hosts(&self) -> BTreeSet<String> {
+        self.fleet.seated().into_iter().map(replica_name).collect()
+    }
+
+    fn violations(&self, wrong: impl IntoIterator<Item = String>) {
+        for what in wrong {
+            self.board.violation(what);
+        }
+    }
+
+    /// Replica `id` starts on a machine; how often it started before.
+    fn boots(&self, machine: usize, id: u64) -> u64 {
+        let mut inner = self.inner();
+        let node = inner.nodes.entry(machine).or_default();
+        if node.id != id {
+            *node = Node { id, ..Node::default() };
+        }
+        node.boots += 1;
+        node.audited = false;
+        node.boots - 1
+    }
+
+    fn saw(&self, machine: usize, snapshot: Snapshot) {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let Some(node) = inner.nodes.get_mut(&machine) else {
+            return;
+        };
+        let mut wrong = marks::check(node.last.as_ref(), &snapshot);
+        if snapshot.leads {
+            let name = format!("{} ({})", snapshot.replica, snapshot.id);
+            wrong.extend(inner.one_leader.see(&snapshot.broker_group, snapshot.term, &name));
+        }
+        wrong.extend(inner.health.see(&snapshot));
+        node.last = Some(snapshot);
+        self.violations(wrong);
+    }
+
+    fn saw_digest(&self, broker_group: &str, replica: &str, index: u64, digest: u128) {
+        let wrong = self.inner().digests.see(broker_group, replica, index, digest);
+        self.violations(wrong);
+    }
+
+    /// What brokers and name servers say of the routes, all at one time; replaces what they said before.
+    pub fn told(&self, told: Vec<Told>) {
+        self.inner().told = told;
+    }
+
+    /// Looks at the disks when it is time again.
+    pub fn step(&self, now_ms: u64) {
+        let looked_at_ms = self.inner().looked_at_ms;
+        if now_ms >= looked_at_ms + limits::LOOK_AT_DISKS_MS {
+            self.look_at_disks(now_ms);
+        }
+    }
+
+    /// What is not as it should be once all is mended; `None` when everything is: memberships as wanted, replicas up,
+    /// equally far and ready, routes true.
+    pub fn unsettled(&self) -> Option<String> {
+        let inner = self.inner();
+        for group in 0..inner.groups.len() {
+            let seats = self.fleet.seats(group);
+            let applied_of = |machine: &usize| {
+                let node = inner.nodes.get(machine).filter(|_| self.board.is_up(*machine));
+                node.and_then(|node| node.last.as_ref()).and_then(|last| last.applied)
+            };
+            let applied: Vec<Option<u64>> = seats.values().map(applied_of).collect();
+            if !self.fleet.is_settled(group) {
+                return Some(format!(
+                    "the membership is not as wanted, replicas have applied {applied:?}"
+                ));
+            }
+            if applied.first().is_none_or(Option::is_none) || applied.iter().any(|index| *index != applied[0]) {
+                return Some(format!("replicas {:?} have applied {applied:?}", seats.keys()));
+            }
+            let last = seats
+                .values()
+                .filter_map(|machine| inner.nodes.get(machine)?.last.as_ref());
+            if let Some(unready) = health::not_ready(last) {
+                return Some(unready);
+            }
+        }
+        let mut last = inner.nodes.values().filter_map(|node| node.last.as_ref());
+        if let Some(behind) = last.find(|last| last.serving && !last.lags.is_empty()) {
+            return Some(format!("not done, as {} says: {:?}", behind.replica, behind.lags));
+        }
+        let truth = self.truth(&inner);
+        if inner.told.is_empty() || truth.len() < inner.groups.len() {
+            return Some("nobody has told the routes yet".to_owned());
+        }
+        routes::check(&truth, &inner.told).into_iter().next()
+    }
+
+    /// Term and leader of each broker group by the highest term that serves.
+    fn truth(&self, inner: &Inner) -> BTreeMap<String, (u64, u64)> {
+        let mut truth: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let up = inner.nodes.iter().filter(|(machine, _)| self.board.is_up(**machine));
+        let serving = up
+            .filter_map(|(_, node)| node.last.as_ref())
+            .filter(|last| last.serving);
+        for last in serving {
+            let known = truth.entry(last.broker_group.clone()).or_default();
+            *known = (last.term, last.id).max(*known);
+        }
+        truth
+    }
+
+    /// Has every replica write down what lies in its queues; `None` once all have.
+    pub fn audit(&self) -> Option<String> {
+        let mut inner = self.inner();
+        inner.audit_wanted = true;
+        let seated = self.fleet.seated();
+        let audited = |machine: &usize| inner.nodes.get(machine).is_some_and(|node| node.audited);
+        let missing = seated.into_iter().find(|machine| !audited(machine));
+        missing.map(|machine| format!("{} has not written down its queues yet", replica_name(machine)))
+    }
+
+    fn is_audit_due(&self, machine: usize) -> bool {
+        let inner = self.inner();
+        inner.audit_wanted && inner.nodes.get(&machine).is_some_and(|node| !node.audited)
+    }
+
+    fn audited(&self, machine: usize) {
+        if let Some(node) = self.inner().nodes.get_mut(&machine) {
+            node.audited = true;
+        }
+    }
+
+    fn record(&self, what: What) {
+        self.history.record(what);
+    }
+
+    /// Counts for the report.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let inner = self.inner();
+        vec![
+            ("digests", inner.digests.count() as u64),
+            ("disk_looks", inner.disks_looked_at),
+        ]
+    }
+}
