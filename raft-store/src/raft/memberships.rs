@@ -68,10 +68,9 @@ impl Memberships {
         }
     }
 
-    /// A snapshot says what is in force: it may be known already, and what is older stays.
-    pub fn supersede(&mut self, membership: KeptMembership) {
-        self.kept.retain(|kept| index_of(kept) < index_of(&membership));
-        self.push(membership);
+    /// The first entry whose membership is known; `None` before the first membership.
+    pub fn oldest(&self) -> Option<LogIndex> {
+        self.kept.first().map(index_of)
     }
 
     /// No label will be older than this entry.
@@ -109,6 +108,7 @@ mod tests {
         }
         history.forget_below(LogIndex(7));
         assert_eq!(history.as_of(LogIndex(4)), None);
+        assert_eq!(history.oldest(), Some(LogIndex(5)));
         assert_eq!(history.as_of(LogIndex(7)), Some(membership(5)));
         assert_eq!(history.newest(), membership(9));
     }
@@ -128,15 +128,6 @@ mod tests {
             Ok(Memberships::default().encode())
         );
         assert!(in_force(&[9]).is_err());
-    }
-
-    #[test]
-    fn a_snapshot_supersedes_what_is_not_older() {
-        let mut known = history(&[0, 5]);
-        known.supersede(membership(5));
-        assert_eq!(known, history(&[0, 5]));
-        known.supersede(membership(9));
-        assert_eq!(known, history(&[0, 5, 9]));
     }
 
     #[test]
