@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod consumer_groups;
 pub mod digest;
+pub mod health;
 pub mod replicas;
 pub mod topics;
 
@@ -32,6 +33,16 @@ pub struct Administration {
     pub routes: Arc<Routes>,
     /// What an acknowledgement promises here.
     pub durability: Durability,
+    /// What this replica reports of itself beside its log.
+    pub own: Arc<health::Own>,
+}
+
+/// The word for it.
+fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::FsyncQuorum => "fsync-quorum",
+        Durability::MemoryQuorum => "memory-quorum",
+    }
 }
 
 impl Administration {
@@ -140,6 +151,13 @@ impl Admin for Administration {
         request: Request<wire::ReadDigestRequest>,
     ) -> Result<Response<wire::ReadDigestResponse>, Status> {
         digest::read(self, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn report_health(
+        &self,
+        _request: Request<wire::ReportHealthRequest>,
+    ) -> Result<Response<wire::ReportHealthResponse>, Status> {
+        Ok(Response::new(health::report(self)))
     }
 
     async fn create_topic(

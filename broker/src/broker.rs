@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::Administration;
+use crate::admin::health::Own;
 use crate::blocking::Blocking;
 use crate::config::{Config, Durability};
 use crate::counters::Metrics;
@@ -25,6 +26,8 @@ use crate::forwarded::DoorService;
 use crate::lanes::{Hints, Lanes};
 use crate::leader::{Leader, Parts};
 use crate::metrics;
+use crate::name_servers::NameServers;
+use crate::planted::Planted;
 use crate::probe;
 use crate::registration::{Registration, keep_registered};
 use crate::retention::{self, Retention};
@@ -35,9 +38,11 @@ use crate::server::{ClientRoute, PeerRoute, serve};
 use crate::state::kv::memory::MemoryKv;
 use crate::state::kv::rocks::{RocksKv, RocksMemory, RocksSettings};
 use crate::state::kv::{Kv, KvError};
-use crate::state::machine::StateMachine;
+use crate::state::level;
+use crate::state::machine::{self, StateMachine};
 use crate::timers;
 use crate::tuning::Tuning;
+use crate::upgrade;
 
 /// Where the state lies.
 pub enum KvSource {
@@ -76,6 +81,8 @@ pub struct Seams {
     pub seed: u64,
     /// Where things run.
     pub spawn: Spawn,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
     /// How it looks after its state.
     pub tuning: Tuning,
 }
@@ -204,7 +211,12 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     let hints = Arc::new(Hints::new(Arc::clone(&lanes), Arc::clone(&seams.wall_clock)));
     let topics = hints.topics();
     let kv = open_kv(&config, &seams)?;
-    let (state, view) = StateMachine::open(kv, &config.broker_group, seams.tuning.state, hints)
+    let settings = machine::Settings {
+        format_level_max: config.format_level_max,
+        planted: seams.planted,
+        ..seams.tuning.state
+    };
+    let (state, view) = StateMachine::open(kv, &config.broker_group, settings, hints)
         .map_err(|error| OpenBrokerError::State(error.to_string()))?;
 
     let (peers_stopping, peers_stop) = watch::channel(false);
@@ -234,6 +246,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
             metrics: Metrics::default(),
             stopping: stop.clone(),
             seed: seams.seed,
+            planted: seams.planted,
         },
     ));
     let door = Arc::new(Door::new(Arc::clone(&leader), Arc::clone(&seams.net)));
@@ -244,22 +257,34 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         wall_clock: Arc::clone(&seams.wall_clock),
         stopping: stop.clone(),
     };
+    let (ready_sender, ready) = watch::channel(false);
+    let name_servers = Arc::new(NameServers::new(&config.name_servers));
     let admin = Administration {
         door: Arc::clone(&door),
         routes: Arc::clone(&routes),
         durability: config.durability,
+        own: Arc::new(Own {
+            peer_address: peer_address.clone(),
+            ready: ready.clone(),
+            format_level_max: config.format_level_max,
+            name_servers: Arc::clone(&name_servers),
+            wall_clock: Arc::clone(&seams.wall_clock),
+        }),
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     let route = ClientRoute::new(messaging, admin, DoorService::new(Arc::clone(&leader)), health);
     let clients = tokio::spawn(serve(listener, route, config.connections_max, stop));
 
-    let (ready_sender, ready) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks.spawn(tell_health(reporter.clone(), ready.clone()));
     tasks.spawn(confirm_deliveries(Arc::clone(&door)));
     tasks.spawn(probe::keep_probing(door, Arc::clone(&routes), ready_sender));
     tasks.spawn(timers::renew_leases(Arc::clone(&leader)));
     tasks.spawn(timers::make_digests(Arc::clone(&leader)));
+    let (disk, data_dir) = (Arc::clone(&seams.disk), config.data_dir.clone());
+    tasks.spawn(timers::watch_disk(Arc::clone(&leader), disk, data_dir));
+    tasks.spawn(upgrade::raise_format_level(Arc::clone(&leader)));
+    tasks.spawn(upgrade::tell_format_level(Arc::clone(&leader)));
     let kept = Retention {
         age_ms: config.retention_hours * 3_600_000,
         bytes: config.retention_bytes,
@@ -273,6 +298,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
         routes,
         peer_address: peer_address.clone(),
         topics,
+        name_servers,
     };
     for name_server in config.name_servers.clone() {
         tasks.spawn(keep_registered(
@@ -371,6 +397,11 @@ async fn open_log(
             election_min_ms: config.election_min_ms,
             election_max_ms: config.election_max_ms,
             silence_ms: config.silence_ms,
+        },
+        planted: seams.planted.log,
+        release: raft::Release {
+            level: config.format_level_max,
+            version: level::VERSION.to_owned(),
         },
     };
     let raft_seams = raft::Seams {

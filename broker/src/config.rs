@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::level::FORMAT_LEVEL;
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -56,10 +58,12 @@ pub struct RawConfig {
     pub segment_bytes: u64,
     pub retention_hours: u64,
     pub retention_bytes: u64,
+    pub disk_full_percent: u64,
     pub in_flight_bytes: u64,
     pub tail_cache_bytes: u64,
     pub memtable_bytes: u64,
     pub block_cache_bytes: u64,
+    pub format_level_max: u32,
     pub auto_create_topics: bool,
     pub auto_create_consumer_groups: bool,
     pub default_queues: u32,
@@ -90,10 +94,12 @@ impl Default for RawConfig {
             segment_bytes: 1 << 30,
             retention_hours: 72,
             retention_bytes: 0,
+            disk_full_percent: 90,
             in_flight_bytes: 32 << 20,
             tail_cache_bytes: 32 << 20,
             memtable_bytes: 32 << 20,
             block_cache_bytes: 16 << 20,
+            format_level_max: 0,
             auto_create_topics: true,
             auto_create_consumer_groups: true,
             default_queues: 8,
@@ -159,6 +165,8 @@ pub struct Config {
     /// Bytes of finished segments that are kept; the oldest are forgotten above it. 0 for no bound, else at least a
     /// segment.
     pub retention_bytes: u64,
+    /// A disk that is used so far takes no new messages, 50 to 100; 100 for never.
+    pub disk_full_percent: u64,
     /// Bytes of proposals not yet applied; above it sends answer TOO_MANY_REQUESTS. 1 MiB to 1 GiB.
     pub in_flight_bytes: u64,
     /// Bytes of the newest entries kept in memory, 1 MiB to 4 GiB.
@@ -167,6 +175,9 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Bytes of RocksDB's block cache, 1 MiB to 64 GiB.
     pub block_cache_bytes: u64,
+    /// The highest format level of the state that this replica supports, 1 to [`FORMAT_LEVEL`]; as long as one member
+    /// supports no more than the state is at, the way back to the release before is open.
+    pub format_level_max: u32,
     /// Create a topic (mixed type) at its first use.
     pub auto_create_topics: bool,
     /// Create a consumer group at its first use.
@@ -281,6 +292,8 @@ impl RawConfig {
         within("tail_cache_bytes", self.tail_cache_bytes, 1 << 20, 4 << 30)?;
         within("memtable_bytes", self.memtable_bytes, 4 << 20, 4 << 30)?;
         within("block_cache_bytes", self.block_cache_bytes, 1 << 20, 64 << 30)?;
+        within("disk_full_percent", self.disk_full_percent, 50, 100)?;
+        within("format_level_max", self.format_level_max.into(), 0, FORMAT_LEVEL.into())?;
         within("default_queues", u64::from(self.default_queues), 1, 1024)?;
         within("heartbeat_ms", self.heartbeat_ms, 10, 10_000)?;
         within(
@@ -325,10 +338,15 @@ impl RawConfig {
             segment_bytes: self.segment_bytes,
             retention_hours: self.retention_hours,
             retention_bytes: self.retention_bytes,
+            disk_full_percent: self.disk_full_percent,
             in_flight_bytes: self.in_flight_bytes,
             tail_cache_bytes: self.tail_cache_bytes,
             memtable_bytes: self.memtable_bytes,
             block_cache_bytes: self.block_cache_bytes,
+            format_level_max: match self.format_level_max {
+                0 => FORMAT_LEVEL,
+                level => level,
+            },
             auto_create_topics: self.auto_create_topics,
             auto_create_consumer_groups: self.auto_create_consumer_groups,
             default_queues: self.default_queues,

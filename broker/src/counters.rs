@@ -20,6 +20,15 @@ pub struct Consumption {
     pub consumer_group: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+/// Labels of what is running.
+pub struct Build {
+    /// Of the program.
+    pub version: String,
+    /// The format level of its state.
+    pub format_level: u32,
+}
+
 /// Counters of the verbs.
 #[derive(Clone, Default)]
 pub struct Metrics {

@@ -26,6 +26,7 @@ use crate::call::Call;
 use crate::delivered::Delivered;
 use crate::leader::{Leader, Verb};
 use crate::limits;
+use crate::marks::mark;
 use crate::refusal::{LeadError, Refusal};
 
 /// One replica's door.
@@ -57,7 +58,10 @@ impl Door {
     pub async fn call<V: Verb>(&self, call: &Call, request: &V::Request) -> Result<V::Reply, Refusal> {
         match timeout_at(call.deadline, self.hold::<V>(call, request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Refusal::no_leader()),
+            Err(_) => {
+                mark("call_without_leader");
+                Err(Refusal::no_leader())
+            }
         }
     }
 
@@ -71,6 +75,7 @@ impl Door {
                 Err(LeadError::Refused(refusal)) => return Err(refusal),
                 Err(LeadError::NotLeader | LeadError::Unknown(_)) => {}
             }
+            mark("call_held");
             self.role_changes(role, pause).await;
             pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
         }
@@ -84,6 +89,7 @@ impl Door {
             Some(leader) if leader != self.leader.id && role.state != State::Leader => {
                 let mut watch = self.leader.role_watch();
                 let moved = until(&mut watch, |role| role.leader.is_some() && role.leader != Some(leader));
+                mark("call_forwarded");
                 tokio::select! {
                     biased;
                     answer = self.forward::<V>(leader, call, request) => answer,

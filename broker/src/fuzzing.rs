@@ -45,6 +45,7 @@ fn settings() -> Settings {
         dedupe_ids: 64,
         request_ids: 64,
         cached_records: 64,
+        ..Settings::default()
     }
 }
 

@@ -15,7 +15,9 @@ use crate::config::{Config, ConsumeFrom};
 use crate::counters::Metrics;
 use crate::lanes::Lanes;
 use crate::limits;
+use crate::planted::Planted;
 use crate::refusal::{LeadError, Refusal};
+use crate::room::Room;
 use crate::state::command::{Action, Command, CreateConsumerGroup, CreateTopic};
 use crate::state::identity::RequestId;
 use crate::state::machine::StateMachine;
@@ -63,10 +65,14 @@ pub struct Leader {
     pub metrics: Metrics,
     /// Tells parked polls to end.
     pub stopping: watch::Receiver<bool>,
+    /// Room on the disks.
+    pub room: Room,
     /// When a probe was last committed.
     pub last_probe: LastProbe,
     /// A replica silent for so long counts as away, milliseconds.
     pub away_after_ms: u64,
+    /// A bug on purpose.
+    pub planted: Planted,
     role: watch::Receiver<Role>,
     ids: RequestIds,
     round_robin: AtomicU32,
@@ -98,6 +104,8 @@ pub struct Parts {
     pub stopping: watch::Receiver<bool>,
     /// Root of the request ids.
     pub seed: u64,
+    /// A bug on purpose.
+    pub planted: Planted,
 }
 
 impl Leader {
@@ -115,8 +123,10 @@ impl Leader {
             blocking: parts.blocking,
             metrics: parts.metrics,
             stopping: parts.stopping,
+            room: Room::new(config.disk_full_percent),
             last_probe: LastProbe::default(),
             away_after_ms: config.away_after_ms(),
+            planted: parts.planted,
             ids: RequestIds::new(parts.seed),
             round_robin: AtomicU32::new(0),
             settings: Settings {

@@ -118,6 +118,8 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often the leader looks whether something of the log is to be forgotten.
 pub const RETENTION_CHECK: Duration = Duration::from_secs(10);
+/// How often the leader looks whether all members support a higher format level.
+pub const LEVEL_CHECK: Duration = Duration::from_secs(1);
 /// Entries that one cut lets go of, unless that would carry over what the next cut lets go of.
 pub const CUT_ENTRIES: u64 = 16_384;
 /// Entries at the end of a segment that are looked at for the time of its newest command.
@@ -142,6 +144,17 @@ pub const REGISTRATION_SILENCE: Duration = Duration::from_secs(10);
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// A door that missed this many probes in a row is not ready.
 pub const PROBES_MISSED_MAX: u32 = 2;
+
+/// How often a replica looks at the room on its disk.
+pub const DISK_CHECK: Duration = Duration::from_secs(2);
+/// What another replica told of its disk counts for so long.
+pub const DISK_TOLD_LIFE: Duration = Duration::from_secs(10);
+/// Replicas whose disks are remembered: more than a broker group has members.
+pub const DISKS_MAX: usize = 64;
+/// A full disk is full until it is so much below its limit.
+pub const DISK_WON_BACK_PERCENT: u64 = 1;
+/// A leader with a full disk tries so often to hand over.
+pub const DISK_HANDOVER_PAUSE: Duration = Duration::from_secs(10);
 
 /// Jobs of the blocking pool at once; the rest wait.
 pub const BLOCKING_JOBS_MAX: usize = 16;

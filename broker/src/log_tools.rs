@@ -187,6 +187,7 @@ fn describe(action: &Action) -> (Option<&'static str>, Fields) {
         Action::Cut { upto } => (Some("cut"), vec![("upto", Value::Number(upto.get()))]),
         Action::CarryOver(carry) => (Some("carry over"), vec![("count", count(carry.records.len()))]),
         Action::Digest => (Some("digest"), Vec::new()),
+        Action::RaiseFormatLevel { to } => (Some("raise format level"), vec![("to", Value::Number((*to).into()))]),
     }
 }
 

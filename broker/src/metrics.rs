@@ -18,9 +18,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
-use crate::counters::Consumption;
+use crate::counters::{Build, Consumption};
 use crate::leader::Leader;
 use crate::limits;
+use crate::state::level::VERSION;
 
 /// The text of all metrics.
 pub fn text(leader: &Leader) -> Result<String, std::fmt::Error> {
@@ -47,7 +48,9 @@ pub fn text(leader: &Leader) -> Result<String, std::fmt::Error> {
     registry.register("rocketmq_consumer_lag_messages", "Messages not done", lag);
     let index = |id: Option<ledgermq_raft_store::EntryId>| id.map_or(0, |id| id.index.get());
     let (committed, applied) = (index(status.committed), index(status.applied));
-    let gauges: [(&str, &str, u64); 8] = [
+    let disk = leader.room.own();
+    let space = disk.map_or_else(Default::default, |disk| disk.space);
+    let gauges: [(&str, &str, u64); 12] = [
         ("ledgermq_term", "Term of the broker group", status.term.get()),
         (
             "ledgermq_leader",
@@ -72,12 +75,46 @@ pub fn text(leader: &Leader) -> Result<String, std::fmt::Error> {
             "1 when the log or the core stopped for good",
             u64::from(status.poisoned.is_some()),
         ),
+        (
+            "ledgermq_disk_total_bytes",
+            "Size of the file system of the data folder; 0 while unknown",
+            space.total_bytes,
+        ),
+        (
+            "ledgermq_disk_free_bytes",
+            "Free bytes of the file system of the data folder",
+            space.free_bytes,
+        ),
+        (
+            "ledgermq_disk_full",
+            "1 where the disk takes no new messages",
+            u64::from(disk.is_some_and(|disk| disk.full)),
+        ),
+        (
+            "ledgermq_sends_refused",
+            "1 where this replica leads and refuses sends for want of room",
+            u64::from(leader.room.sends_refused().is_some()),
+        ),
     ];
     for (name, help, value) in gauges {
         let gauge: Gauge = Gauge::default();
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     }
+    let clock: Gauge = Gauge::default();
+    clock.set(status.clock_offset_ms.unwrap_or(0));
+    registry.register(
+        "ledgermq_clock_offset_ms",
+        "Milliseconds by which the wall clock is ahead of the median of the replicas",
+        clock,
+    );
+    let build: Family<Build, Gauge> = Family::default();
+    let labels = Build {
+        version: VERSION.to_owned(),
+        format_level: leader.view.format_level(),
+    };
+    build.get_or_create(&labels).set(1);
+    registry.register("ledgermq_build_info", "Version of the program and its formats", build);
     let elections: Counter = Counter::default();
     elections.inc_by(status.elections);
     registry.register("ledgermq_elections", "New leaders seen since the start", elections);

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ledgermq_raft_store::ReplicaId;
+use ledgermq_raft_store::disk::Space;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -12,7 +14,9 @@ use crate::door::Door;
 use crate::language::Language;
 use crate::leader::{Leader, Verb, unexpected};
 use crate::limits;
+use crate::marks::mark;
 use crate::refusal::LeadError;
+use crate::room::Told;
 use crate::routes::Routes;
 use crate::state::command::Action;
 use crate::state::outcome::Outcome;
@@ -24,6 +28,47 @@ pub struct Probe;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Ask {}
 
+/// A probe, and what its replica tells of itself by the way. A replica of an older version tells nothing.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Tell {
+    /// Which replica probes; 0 for one that tells nothing.
+    #[prost(uint64, tag = "1")]
+    pub replica: u64,
+    /// Room on its disk; a total of 0 while that is not known.
+    #[prost(uint64, tag = "2")]
+    pub disk_total_bytes: u64,
+    /// See above.
+    #[prost(uint64, tag = "3")]
+    pub disk_free_bytes: u64,
+    /// Its disk takes no new messages.
+    #[prost(bool, tag = "4")]
+    pub disk_full: bool,
+}
+
+impl Tell {
+    fn of(leader: &Leader) -> Tell {
+        let own = leader.room.own();
+        let space = own.map_or_else(Space::default, |own| own.space);
+        Tell {
+            replica: leader.id.get(),
+            disk_total_bytes: space.total_bytes,
+            disk_free_bytes: space.free_bytes,
+            disk_full: own.is_some_and(|own| own.full),
+        }
+    }
+
+    /// The disk of another replica.
+    fn disk(&self) -> Option<Told> {
+        (self.replica != 0 && self.disk_total_bytes > 0).then_some(Told {
+            space: Space {
+                total_bytes: self.disk_total_bytes,
+                free_bytes: self.disk_free_bytes,
+            },
+            full: self.disk_full,
+        })
+    }
+}
+
 /// What the leader hears.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Heard {
@@ -34,10 +79,13 @@ pub struct Heard {
 
 impl Verb for Probe {
     const NAME: &'static str = "Probe";
-    type Request = Ask;
+    type Request = Tell;
     type Reply = Heard;
 
-    async fn lead(leader: &Arc<Leader>, _call: &Call, _request: &Ask) -> Result<Heard, LeadError> {
+    async fn lead(leader: &Arc<Leader>, _call: &Call, request: &Tell) -> Result<Heard, LeadError> {
+        if let Some(told) = request.disk() {
+            leader.room.told(ReplicaId(request.replica), told);
+        }
         if !leader.last_probe.fresh() {
             // Not the call's id: a repeat within the window would be answered without an entry.
             match leader.propose(leader.request_id(), Action::Probe).await? {
@@ -92,7 +140,7 @@ pub async fn keep_probing(door: Arc<Door>, routes: Arc<Routes>, ready: watch::Se
             client_deadline: None,
             deadline: Instant::now() + limits::PROBE_INTERVAL,
         };
-        match door.call::<Probe>(&call, &Ask {}).await {
+        match door.call::<Probe>(&call, &Tell::of(&door.leader)).await {
             Ok(heard) => {
                 missed = 0;
                 routes.leader_hears(heard.alive.into_iter().collect());
@@ -109,6 +157,7 @@ pub async fn keep_probing(door: Arc<Door>, routes: Arc<Routes>, ready: watch::Se
             Err(refusal) => {
                 missed += 1;
                 if missed >= limits::PROBES_MISSED_MAX && ready.send_replace(false) {
+                    mark("not_ready");
                     tracing::warn!(%refusal, "not ready: no probe is committed");
                 }
             }

@@ -18,6 +18,7 @@ use crate::broker::{KvSource, OpenBrokerError, Seams, Spawn, open};
 use crate::config::Config;
 use crate::driver::BrokerError;
 use crate::limits;
+use crate::planted::Planted;
 use crate::tuning::Tuning;
 
 /// Why a broker process ended.
@@ -79,6 +80,7 @@ fn run_until(config: Config, disk: Arc<dyn Disk>, shutdown: BoxFuture<'_, ()>) -
         kv: KvSource::Rocks,
         wall_clock: Arc::new(unix_ms),
         seed: seed()?,
+        planted: Planted::default(),
         spawn: Spawn::Apart {
             raft: Arc::new(move |work| drop(raft_handle.spawn(work))),
             drivers: Box::new(move |log| run_drivers(&name, log)),

@@ -13,6 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::leader::Leader;
 use crate::limits;
+use crate::marks::mark;
+use crate::name_servers::NameServers;
 use crate::routes::Routes;
 
 /// What a replica tells, and where it keeps what it is told.
@@ -26,6 +28,8 @@ pub struct Registration {
     pub peer_address: String,
     /// Grows with every change of the topics.
     pub topics: watch::Receiver<u64>,
+    /// Where it is noted how each registration stands.
+    pub name_servers: Arc<NameServers>,
 }
 
 /// Keeps a stream to one name server, for as long as the process lives.
@@ -38,10 +42,15 @@ pub async fn keep_registered(registration: Registration, net: Arc<dyn Net>, name
     loop {
         registration.becomes_voter().await;
         let opened = Instant::now();
-        match converse(&registration, &mut client, &mut known, &name_server).await {
+        let ended = converse(&registration, &mut client, &mut known, &name_server).await;
+        let reason = ended
+            .as_ref()
+            .map_or_else(tonic::Status::message, |()| "the stream ended");
+        registration.name_servers.lost(&name_server, reason);
+        match &ended {
             Ok(()) => {}
-            Err(status) if known => tracing::warn!(name_server, reason = status.message(), "name server lost"),
-            Err(status) => tracing::debug!(name_server, reason = status.message(), "name server is away"),
+            Err(_) if known => tracing::warn!(name_server, reason, "name server lost"),
+            Err(_) => tracing::debug!(name_server, reason, "name server is away"),
         }
         known = false;
         if opened.elapsed() > limits::REGISTRATION_SILENCE {
@@ -80,7 +89,9 @@ async fn converse(
                 Some(routes) => {
                     heard = Instant::now();
                     if !*known {
+                        mark("registered");
                         *known = true;
+                        registration.name_servers.registered(name_server);
                         tracing::info!(name_server, "registered");
                     }
                     registration.routes.pushed(routes);

@@ -24,6 +24,7 @@ pub mod handle;
 mod hot;
 pub mod identity;
 pub mod kv;
+pub mod level;
 pub mod limits;
 pub mod machine;
 mod meta;

@@ -1,14 +1,18 @@
-//! What happens by the clock: renewing leases on the leader; on every replica, flushing the state and hashing it when a
-//! command asked for that. Each acts by commands, or off the apply path.
+//! What happens by the clock: renewing leases on the leader; on every replica, flushing the state, hashing it when a
+//! command asked for that, and looking at the room on the disk. Each acts by commands, or off the apply path.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use ledgermq_raft_store::Term;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use ledgermq_raft_store::disk::Disk;
+use ledgermq_raft_store::{ReplicaId, Term};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::leader::Leader;
 use crate::limits;
+use crate::marks::mark;
+use crate::room::Decision;
 use crate::state::command::{Action, Renew, RenewSpan};
 use crate::state::kv::KvError;
 use crate::tuning::Tuning;
@@ -88,9 +92,52 @@ pub async fn make_digests(leader: Arc<Leader>) {
     let mut due = leader.view.digest_due();
     while due.changed().await.is_ok() {
         due.borrow_and_update();
+        mark("digest_made");
         let view = leader.view.clone();
         if let Some(Err(error)) = leader.blocking.run(move || view.make_digest()).await {
             tracing::warn!(%error, "the state was not hashed");
         }
+    }
+}
+
+/// Looks at the room on the disk that holds the data folder, and does on the leader what follows from it.
+pub async fn watch_disk(leader: Arc<Leader>, disk: Arc<dyn Disk>, data_dir: PathBuf) {
+    let mut beat = interval(limits::DISK_CHECK);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tried: Option<Instant> = None;
+    loop {
+        beat.tick().await;
+        let (disk, dir) = (Arc::clone(&disk), data_dir.clone());
+        match leader.blocking.run(move || disk.space(&dir)).await {
+            Some(Ok(space)) => leader.room.looked(Some(space)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the room on the disk is not known");
+                leader.room.looked(None);
+            }
+            None => {}
+        }
+        if !leader.role().serving {
+            leader.room.leads_not();
+            continue;
+        }
+        let decision = leader.room.settle(&leader.handle.status(), leader.away_after_ms);
+        if let Decision::HandOver(to) = decision
+            && tried.is_none_or(|at| at.elapsed() >= limits::DISK_HANDOVER_PAUSE)
+        {
+            tried = Some(Instant::now());
+            hand_over(&leader, to).await;
+        }
+    }
+}
+
+async fn hand_over(leader: &Leader, to: ReplicaId) {
+    let transfer = timeout(limits::HANDOVER_TIMEOUT, leader.handle.transfer_leader(to));
+    match transfer.await {
+        Ok(Ok(())) => tracing::warn!(to = to.get(), "the disk is full: leadership handed over"),
+        Ok(Err(error)) => tracing::warn!(to = to.get(), %error, "the disk is full, but leadership was not handed over"),
+        Err(_) => tracing::warn!(
+            to = to.get(),
+            "the disk is full, but leadership was not handed over in time"
+        ),
     }
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod consumer_group;
 mod dev;
+mod doctor;
 mod leader;
 mod log;
 mod namesrv;
@@ -42,6 +43,8 @@ pub enum Command {
     ConsumerGroup(consumer_group::Arguments),
     /// Show every broker group and its replicas
     Cluster(cluster::Arguments),
+    /// Say what is wrong with the cluster, why, and what to do next
+    Doctor(doctor::Arguments),
     /// Look into a stopped replica's log: verify, dump, stat
     Log(log::Arguments),
     /// Move the leadership of a broker group
@@ -76,6 +79,7 @@ pub fn run(command: Command, log_format: LogFormat) -> Result<(), Failure> {
         Command::Topic(arguments) => on_runtime(topic::run(arguments)),
         Command::ConsumerGroup(arguments) => on_runtime(consumer_group::run(arguments)),
         Command::Cluster(arguments) => on_runtime(cluster::run(arguments)),
+        Command::Doctor(arguments) => on_runtime(doctor::run(arguments)),
         Command::Leader(arguments) => on_runtime(leader::run(arguments)),
         Command::Replica(arguments) => on_runtime(replica::run(arguments)),
         Command::Send(arguments) => on_runtime(send::run(arguments)),

@@ -40,3 +40,13 @@ pub const BENCH_CHANNELS_MAX: usize = 64;
 pub const BENCH_BODY_BYTES_MAX: usize = 4 << 20;
 /// `log verify` tells how far it is after so many bytes.
 pub const LOG_PROGRESS_BYTES: u64 = 1 << 30;
+/// `doctor` waits so long for one answer,
+pub const DOCTOR_ANSWER_WAIT: Duration = Duration::from_millis(1500);
+/// and so long for everything: who is found by another's answer gets its time as well.
+pub const DOCTOR_WAIT: Duration = Duration::from_millis(3000);
+/// Addresses that `doctor` asks.
+pub const DOCTOR_ADDRESSES_MAX: usize = 1024;
+/// Routes that `doctor` takes from a name server, in bytes.
+pub const DOCTOR_ROUTES_BYTES_MAX: usize = 32 << 20;
+/// Damaged places of a log that `doctor` lists; `log verify` lists more.
+pub const DOCTOR_DAMAGES_MAX: usize = 3;

@@ -10,6 +10,7 @@ mod clients;
 mod clock;
 mod commands;
 mod dev;
+mod doctor;
 mod duration;
 mod endpoints;
 mod failure;

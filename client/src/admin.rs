@@ -89,6 +89,8 @@ calls! {
     propose_digest: ProposeDigestRequest => ProposeDigestResponse;
     /// The asked replica's own hash as of that entry.
     read_digest: ReadDigestRequest => ReadDigestResponse;
+    /// The asked replica's report on itself and on what it hears.
+    report_health: ReportHealthRequest => ReportHealthResponse;
     /// Makes a topic in every broker group.
     create_topic: CreateTopicRequest => CreateTopicResponse;
     /// All topics.

@@ -8,11 +8,14 @@
 //! What it knows is what the brokers' streams told it; a name server that starts empty knows everything a beat later.
 
 pub mod limits;
+pub mod planted;
 pub mod table;
 
+mod marks;
 mod query_route;
 mod registration;
 mod registry;
 mod server;
 
-pub use server::{ServeError, Serving, serve};
+pub use planted::Planted;
+pub use server::{Options, ServeError, Serving, serve};

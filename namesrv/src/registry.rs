@@ -9,7 +9,7 @@ use ledgermq_proto::registry::{Report, Routes};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    limits,
+    Planted, limits,
     table::{ReportError, StreamId, Table},
 };
 
@@ -27,9 +27,9 @@ struct Shared {
 }
 
 impl Registry {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(planted: Planted) -> Self {
         let shared = Shared {
-            table: Mutex::default(),
+            table: Mutex::new(Table::new(planted)),
             routes: watch::Sender::new(Arc::default()),
             ended: watch::Sender::new(false),
             streams: AtomicU64::new(0),

@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use tracing::info;
 
 use crate::{
-    limits,
+    Planted, limits,
     query_route::RouteService,
     registry::{Registry, until},
 };
@@ -27,6 +27,13 @@ pub struct ServeError(#[from] tonic::transport::Error);
 /// Serves until the shutdown that it was given.
 pub type Serving = BoxFuture<'static, Result<(), ServeError>>;
 
+/// What a name server is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
+}
+
 /// Binds `listen` over `net` and returns the bound address with the future that serves it until `shutdown` completes:
 /// then open streams end and it returns within [`limits::SHUTDOWN_GRACE`]. Fails when it cannot bind.
 ///
@@ -34,26 +41,33 @@ pub type Serving = BoxFuture<'static, Result<(), ServeError>>;
 pub fn serve(
     net: Arc<dyn Net>,
     listen: &str,
+    options: Options,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> BoxFuture<'static, io::Result<(SocketAddr, Serving)>> {
-    bound(net, listen.to_owned(), Box::pin(shutdown))
+    bound(net, listen.to_owned(), options, Box::pin(shutdown))
 }
 
 fn bound(
     net: Arc<dyn Net>,
     listen: String,
+    options: Options,
     shutdown: BoxFuture<'static, ()>,
 ) -> BoxFuture<'static, io::Result<(SocketAddr, Serving)>> {
     Box::pin(async move {
         let listener = net.bind(&listen).await?;
         let address = listener.local_addr()?;
         info!(%address, "name server listens");
-        Ok((address, serving(listener, address, shutdown)))
+        Ok((address, serving(listener, address, options, shutdown)))
     })
 }
 
-fn serving(listener: Box<dyn Listener>, address: SocketAddr, shutdown: BoxFuture<'static, ()>) -> Serving {
-    let registry = Registry::new();
+fn serving(
+    listener: Box<dyn Listener>,
+    address: SocketAddr,
+    options: Options,
+    shutdown: BoxFuture<'static, ()>,
+) -> Serving {
+    let registry = Registry::new(options.planted);
     let registrations = RegistryServer::new(registry.clone()).max_decoding_message_size(limits::REPORT_BYTES_MAX);
     let routes = MessagingServiceServer::new(RouteService::new(registry.clone()))
         .max_decoding_message_size(limits::REQUEST_BYTES_MAX);

@@ -18,6 +18,8 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::marks::mark;
+use crate::planted::{Bug, Planted};
 
 /// Number of a registration stream, never used twice in the life of a name server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +61,7 @@ pub enum ReportError {
 /// All broker groups that were reported.
 #[derive(Debug, Default)]
 pub struct Table {
+    planted: Planted,
     broker_groups: BTreeMap<String, BrokerGroup>,
 }
 
@@ -86,6 +89,14 @@ struct Replica {
 }
 
 impl Table {
+    /// An empty table.
+    pub fn new(planted: Planted) -> Self {
+        Self {
+            planted,
+            broker_groups: BTreeMap::new(),
+        }
+    }
+
     /// Takes what one replica says of its broker group. True when the routes changed.
     pub fn on_report(&mut self, stream: StreamId, report: Report, now: Instant) -> Result<bool, ReportError> {
         check(&report)?;
@@ -97,7 +108,7 @@ impl Table {
             .broker_groups
             .entry(name)
             .or_insert_with(|| BrokerGroup::new(&report));
-        broker_group.on_report(stream, report, now)
+        broker_group.on_report(stream, report, now, self.planted)
     }
 
     /// The stream ended: the replica that reported on it last is not alive. True when the routes changed.
@@ -108,6 +119,9 @@ impl Table {
             .flat_map(|broker_group| broker_group.replicas.values_mut());
         let mut changed = false;
         for replica in replicas.filter(|replica| replica.stream == Some(stream)) {
+            if self.planted.has(Bug::DeadReplicaKept) {
+                continue;
+            }
             replica.close();
             changed = true;
         }
@@ -121,6 +135,7 @@ impl Table {
             for replica in broker_group.replicas.values_mut() {
                 let silent = now.saturating_duration_since(replica.heard) >= limits::REPORT_SILENCE_MAX;
                 if silent && replica.stream.is_some() {
+                    mark("silent_replica_dropped");
                     replica.close();
                     changed = true;
                 }
@@ -158,7 +173,13 @@ impl BrokerGroup {
         }
     }
 
-    fn on_report(&mut self, stream: StreamId, report: Report, now: Instant) -> Result<bool, ReportError> {
+    fn on_report(
+        &mut self,
+        stream: StreamId,
+        report: Report,
+        now: Instant,
+        planted: Planted,
+    ) -> Result<bool, ReportError> {
         let mut changed = self.check_cluster(&report)?;
         if !self.replicas.contains_key(&report.replica_id) {
             room("replica", self.replicas.len(), limits::REPLICAS_MAX)?;
@@ -170,7 +191,10 @@ impl BrokerGroup {
             .or_insert_with(|| Replica::new(now));
         changed |= replica.heard_on(stream, &report, now);
 
-        if report.term > self.term {
+        if report.term < self.term && report.leader.is_some() {
+            mark("older_term_reported");
+        }
+        if report.term > self.term || (report.term < self.term && planted.has(Bug::OldTermRouteAccepted)) {
             (self.term, self.leader) = (report.term, report.leader);
             changed = true;
         } else if report.term == self.term && self.leader.is_none() && report.leader.is_some() {

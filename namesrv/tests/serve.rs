@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
-use ledgermq_namesrv::serve;
+use ledgermq_namesrv::{Options, serve};
 use ledgermq_proto::{
     net::{ChannelOptions, TcpNet, channel},
     registry::{ListRoutesRequest, Report, Routes, TopicRoute, registry_client::RegistryClient},
@@ -34,7 +34,9 @@ impl NameServer {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let (address, future) = serve(Arc::new(TcpNet), "127.0.0.1:0", shutdown).await.expect("bound");
+        let (address, future) = serve(Arc::new(TcpNet), "127.0.0.1:0", Options::default(), shutdown)
+            .await
+            .expect("bound");
         let serving = tokio::spawn(async move { future.await.expect("served to the end") });
         Self { address, stop, serving }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ledgermq_raft_store::Planted;
 use ledgermq_raft_store::disk::RealDisk;
 use ledgermq_raft_store::log::{Frame, FrameKind, Log, LogOptions};
 use ledgermq_raft_store::types::{EntryId, LogIndex};
@@ -22,6 +23,7 @@ fn append(criterion: &mut Criterion) {
             segment_bytes: 1 << 30,
             tail_cache_bytes: 32 << 20,
             seed: 1,
+            planted: Planted::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -37,6 +37,27 @@ pub enum Open {
     Create,
 }
 
+/// Room on the file system that holds a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can be used by ordinary processes, used ones included.
+    pub total_bytes: u64,
+    /// Those of them that are free.
+    pub free_bytes: u64,
+}
+
+impl Space {
+    /// How much is used, in percent, rounded up; 100 where there is no room at all.
+    pub fn used_percent(&self) -> u64 {
+        let total = u128::from(self.total_bytes);
+        let used = u128::from(self.total_bytes.saturating_sub(self.free_bytes));
+        match total {
+            0 => 100,
+            _ => u64::try_from((used * 100).div_ceil(total)).unwrap_or(100),
+        }
+    }
+}
+
 /// A file system, as far as the log needs one.
 pub trait Disk: Send + Sync + 'static {
     /// Creates the directory and its parents; fine when it exists.
@@ -56,6 +77,9 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Removes a file; `NotFound` when missing. Durable after [`Disk::sync_dir`].
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Room on the file system that holds the directory, now. `NotFound` when there is no such directory.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
 
     /// Makes the names in a directory durable.
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>>;
@@ -82,4 +106,22 @@ pub trait DiskFile: Send + Sync + 'static {
 
     /// Makes what was written before the call durable, the length included (fdatasync). May block the thread.
     fn sync(&self) -> BoxFuture<'_, io::Result<()>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Space;
+
+    #[test]
+    fn what_is_used_is_rounded_up() {
+        let used = |total_bytes, free_bytes| {
+            Space {
+                total_bytes,
+                free_bytes,
+            }
+            .used_percent()
+        };
+        assert_eq!((used(100, 100), used(100, 26), used(1000, 249)), (0, 74, 76));
+        assert_eq!((used(100, 0), used(0, 0), used(u64::MAX, 1)), (100, 100, 100));
+    }
 }

@@ -5,7 +5,7 @@ use std::io;
 use crate::log::OpenLogError;
 use crate::machine::MachineError;
 use crate::options::OptionsError;
-use crate::types::{EntryId, LogIndex, ReplicaId};
+use crate::types::{EntryId, LogIndex, ReplicaId, Term};
 
 /// Why a replica could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,19 @@ pub enum OpenError {
         "a snapshot was half installed and what it was installed from is lost; rebuild this replica from its peers"
     )]
     HalfInstalled,
+    /// The vote does not decode.
+    #[error("the vote is damaged: {0}; rebuild this replica from its peers")]
+    Vote(String),
+    /// The log holds, or held, an entry of a later term than the vote.
+    #[error(
+        "the newest vote is of term {voted}, but the log has come to entry {newest}: a vote was lost, and this replica could vote twice in a term; rebuild it from its peers"
+    )]
+    VoteLost {
+        /// Term of the vote; 0 without one.
+        voted: Term,
+        /// The newest entry.
+        newest: EntryId,
+    },
     /// The membership kept by the machine does not decode.
     #[error("the membership in the state is damaged: {0}")]
     Membership(String),

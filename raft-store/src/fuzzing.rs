@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, FaultyDisk, Open};
 use crate::log::inspect::{Bodies, Scope};
 use crate::log::{Frame, FrameKind, Log, LogOptions, OpenLogError, fuzzing};
+use crate::planted::Planted;
 use crate::raft::format;
 use crate::types::{EntryId, LogIndex};
 use crate::{body, identity, inspect, spool};
@@ -92,7 +93,7 @@ pub fn snapshot_spool(bytes: &[u8]) {
     );
     let file = if raw { rest.to_vec() } else { records(rest) };
     let disk = disk_with("incoming", &file);
-    let opened = spool::Spool::open(disk.clone(), Path::new(DIR)).expect("any bytes open");
+    let opened = spool::Spool::open(disk.clone(), Path::new(DIR), Planted::default()).expect("any bytes open");
     if opened.label().is_some() {
         let mut parts = opened.parts().expect("it is complete");
         while parts.next().expect("complete means intact").is_some() {}
@@ -100,7 +101,7 @@ pub fn snapshot_spool(bytes: &[u8]) {
         assert!(opened.parts().is_err());
     }
     // Opening again finds the same.
-    let again = spool::Spool::open(disk, Path::new(DIR)).expect("opens");
+    let again = spool::Spool::open(disk, Path::new(DIR), Planted::default()).expect("opens");
     assert_eq!(again.label(), opened.label());
 }
 
@@ -129,6 +130,7 @@ fn options() -> LogOptions {
         segment_bytes: 4096,
         tail_cache_bytes: 512,
         seed: 1,
+        planted: Planted::default(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod membership;
 
+pub use membership::MembershipHold;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,16 +21,18 @@ use crate::errors::{BootstrapError, ProposeError, ReadError, TransferError};
 use crate::limits;
 use crate::log::Log;
 use crate::machine::Machine;
+use crate::marks::mark;
 use crate::membership::{Changes, progress};
 use crate::peer::client::Network;
 use crate::peer::clock::ClusterClock;
 use crate::peer::service::{PeerService, Service};
 use crate::peer::transfer::Incoming;
+use crate::planted::Bug;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, entry_id};
 use crate::raft::members;
 use crate::raft::proposer::Proposer;
-use crate::status::{LogSpan, Member, MemberStatus, Role, State, Status};
+use crate::status::{LogSpan, Member, MemberStatus, MembershipStatus, Role, State, Status, Trouble};
 use crate::types::{EntryId, LogIndex, ReplicaId, Term};
 
 /// What became of a proposed command.
@@ -186,6 +190,15 @@ impl<M: Machine> Handle<M> {
                 voter: member.voter,
                 incarnation: member.incarnation,
                 caught_up: progress.caught_up,
+                trouble: network.presence.trouble(id).filter(|_| !own).map(|trouble| Trouble {
+                    refuses: trouble.refuses,
+                    reason: trouble.reason,
+                    for_ms: u64::try_from(trouble.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                }),
+                release: match own {
+                    true => Some(network.passport.release().clone()),
+                    false => network.presence.release(id),
+                },
             }
         });
         Status {
@@ -198,6 +211,13 @@ impl<M: Machine> Handle<M> {
             applied: *self.parts.applied.borrow(),
             durable: log.durable,
             members: members.collect(),
+            membership: MembershipStatus {
+                at: metrics.membership_config.log_id().as_ref().map(entry_id),
+                joint: metrics.membership_config.get_joint_config().len() > 1,
+                committed: metrics.membership_config.log_id() == metrics.committed_membership_config.log_id(),
+            },
+            refused: network.passport.refused(),
+            clock_offset_ms: self.parts.clock.offset_ms(),
             removed: self.is_removed(),
             poisoned,
             elections: self.parts.elections.load(Ordering::Relaxed),
@@ -295,6 +315,7 @@ impl<M: Machine> Handle<M> {
             () = tokio::time::sleep(limits::TRANSFER_WAIT) => return Err(TransferError::Timeout(to)),
         };
         if leader == Some(to) {
+            mark("leadership_handed_over");
             Ok(())
         } else {
             Err(TransferError::Timeout(to))
@@ -303,6 +324,9 @@ impl<M: Machine> Handle<M> {
 
     /// Unix milliseconds: the median of the replicas' wall clocks, advanced by monotonic time. Never goes back.
     pub fn cluster_clock(&self) -> u64 {
+        if self.parts.log.planted().has(Bug::LeaseTimerOnLocalClock) {
+            return self.parts.clock.wall();
+        }
         self.parts.clock.now()
     }
 

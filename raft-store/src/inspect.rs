@@ -172,18 +172,19 @@ fn finding(severity: Severity, file: &str, reason: String) -> Finding {
     }
 }
 
-/// An entry is stored only after a vote of its term or a later one.
+/// An entry is stored only after a vote of its term or a later one: else a vote was lost, and the replica refuses to start.
 fn check_vote(report: &mut Report) {
     let last = report.segments.iter().filter_map(|segment| segment.last).next_back();
+    let last = last.max(report.purged);
     let vote = report.vote.clone().map(|bytes: Bytes| vote(&bytes));
     let found = match (vote, last) {
         (Some(Err(reason)), _) => Some((Severity::Corrupt, reason)),
         (Some(Ok(vote)), Some(last)) if vote.term < last.term => Some((
-            Severity::Warning,
+            Severity::Corrupt,
             format!("it is of term {}, but entry {last} is of a later one", vote.term),
         )),
         (None, Some(last)) if last.term > Term(0) => Some((
-            Severity::Warning,
+            Severity::Corrupt,
             format!("there is none, but entry {last} is of a term"),
         )),
         _ => None,
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_older_than_the_log_is_told() {
+    fn a_vote_older_than_the_log_is_corrupt() {
         let bytes = format::encode_vote(&Vote::new_committed(3, 2));
         let mut report = Report {
             vote: Some(bytes.clone()),
@@ -222,7 +223,14 @@ mod tests {
         assert!(report.findings.is_empty());
         report.segments[0].last = Some(crate::types::EntryId::new(4, 9));
         check_vote(&mut report);
-        assert_eq!(report.findings[0].severity, Severity::Warning);
+        assert_eq!(report.findings[0].severity, Severity::Corrupt);
+        let mut purged = Report {
+            purged: Some(crate::types::EntryId::new(1, 9)),
+            ..Report::default()
+        };
+        check_vote(&mut purged);
+        assert!(purged.is_corrupt, "what was purged counts as well");
+        report.is_corrupt = false;
         report.vote = Some(bytes.slice(..20));
         check_vote(&mut report);
         assert!(report.is_corrupt);

@@ -7,6 +7,7 @@ use crate::peer::client::call;
 use crate::peer::link::Links;
 use crate::peer::passport::Passport;
 use crate::peer::wire::{AdoptRequest, IdentifyReply, IdentifyRequest};
+use crate::release::Release;
 use crate::types::ReplicaId;
 
 /// Why a replica was not introduced.
@@ -49,6 +50,19 @@ pub fn free(reply: &IdentifyReply, cluster_id: Option<&str>) -> Result<(), Rejec
         return refused("it is not empty: it was a member of a broker group; give it an empty folder and a new id");
     }
     Ok(())
+}
+
+/// Fails unless the replica's program supports the level of the state that it is to receive.
+pub fn supports(reply: &IdentifyReply, level: u32) -> Result<(), Rejection> {
+    let release = Release::told(reply.level, &reply.version);
+    if release.level >= level {
+        return Ok(());
+    }
+    Err(Rejection::Refused(format!(
+        "it runs {}, which supports format level {}, and the state is at level {level}; start it with the release that the other replicas run",
+        release.name(),
+        release.level
+    )))
 }
 
 /// Makes the replica at `address` belong to a cluster.

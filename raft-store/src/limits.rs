@@ -64,12 +64,21 @@ pub const BEATS_UNANSWERED: usize = 1_000;
 /// Between two attempts to bring a presence stream up.
 pub const PRESENCE_RETRY: Duration = Duration::from_millis(50);
 
+/// Characters of a reason that is kept for a report.
+pub const REASON_CHARS_MAX: usize = 300;
+/// Refused callers that are remembered; the one that called least lately is forgotten first.
+pub const REFUSED_CALLERS_MAX: usize = 32;
+/// A refused call older than this is not reported any more.
+pub const REFUSED_CALL_LIFE: Duration = Duration::from_secs(60);
+
 /// Members of a broker group.
 pub const MEMBERS_MAX: usize = 32;
 /// Memberships of the past that are kept for the labels of snapshots.
 pub const MEMBERSHIPS_KEPT_MAX: usize = 1_000;
 /// Bytes of an address.
 pub const ADDRESS_BYTES_MAX: usize = 512;
+/// Characters of a program's version that are kept of what another replica tells.
+pub const VERSION_CHARS_MAX: usize = 64;
 /// Bytes of the broker group's name.
 pub const BROKER_GROUP_BYTES_MAX: usize = 256;
 

@@ -33,7 +33,7 @@ mod sweeper;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -43,8 +43,11 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::disk::Disk;
+use crate::planted::Planted;
 use crate::status::LogSpan;
 use crate::types::{EntryId, LogIndex};
+pub(crate) use format::{take_u32, take_u64};
+pub use histogram::Recent;
 use index::Located;
 use shared::{Op, Shared, stopped};
 pub use sweeper::Sweeper;
@@ -85,6 +88,8 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// Where the random generations of segments come from; should differ at every start.
     pub seed: u64,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
 }
 
 /// The ends of a log.
@@ -262,6 +267,11 @@ impl Log {
         self.shared.committed().id
     }
 
+    /// The bug planted in it.
+    pub(crate) fn planted(&self) -> Planted {
+        self.shared.planted
+    }
+
     /// The ends of the log at this moment.
     pub fn state(&self) -> LogState {
         self.shared.index().state()
@@ -271,6 +281,16 @@ impl Log {
     /// and fit into `max_bytes`; the caller asks again for the rest. Empty when `from` is not present. May block on the
     /// disk. `InvalidData` when what is on disk is damaged; it is never served.
     pub fn read(&self, from: LogIndex, to_exclusive: LogIndex, max_bytes: usize) -> io::Result<Vec<Frame>> {
+        let read = self.read_once(from, to_exclusive, max_bytes);
+        if let Err(error) = &read
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.shared.note_damage(from, error);
+        }
+        read
+    }
+
+    fn read_once(&self, from: LogIndex, to_exclusive: LogIndex, max_bytes: usize) -> io::Result<Vec<Frame>> {
         loop {
             let located = self
                 .shared
@@ -319,6 +339,16 @@ impl Log {
     /// Durations of the syncs so far: upper bound of each bucket in microseconds (`u64::MAX` for the last), and count.
     pub fn fsync_histogram(&self) -> Vec<(u64, u64)> {
         self.shared.histogram.buckets()
+    }
+
+    /// Durations of the syncs of the last minute.
+    pub fn fsyncs_lately(&self) -> Recent {
+        self.shared.histogram.recent()
+    }
+
+    /// What was found damaged when it was read, since the start: the first place in words, and how often.
+    pub fn damage(&self) -> Option<(String, u64)> {
+        self.shared.damage().clone()
     }
 
     /// Time of all syncs so far, in microseconds.

@@ -93,4 +93,8 @@ pub trait Machine: Send + 'static {
     /// The newest entry that the *durable* state has let go of: no entry up to it is read again, also after a crash. 0
     /// while there is none. The log may forget what is let go of.
     fn released(&self) -> watch::Receiver<LogIndex>;
+
+    /// The level of the state at hand, from 1, and its changes; it never falls. A replica whose
+    /// [`crate::Release::level`] is lower does not become a member.
+    fn level(&self) -> watch::Receiver<u32>;
 }

@@ -85,10 +85,14 @@ impl Changes {
         (Changes { asked, turn }, received)
     }
 
+    /// Keeps changes away until the permit is dropped; `None` while one is under way.
+    pub fn hold(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turn).try_acquire_owned().ok()
+    }
+
     /// Asks for a change and waits for what came of it.
     pub async fn ask(&self, change: Change) -> Outcome {
-        let turn = Arc::clone(&self.turn).try_acquire_owned();
-        let _turn = turn.map_err(|_| MembershipError::UnderWay)?;
+        let _turn = self.hold().ok_or(MembershipError::UnderWay)?;
         let stopped = || MembershipError::Stopped("its tasks have ended".to_owned());
         let (reply, outcome) = oneshot::channel();
         let asked = Asked { change, _turn, reply };

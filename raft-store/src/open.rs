@@ -1,4 +1,4 @@
-//! Opening a replica: identity, log, machine, core, and the tasks around them.
+//! Opening a replica: identity, storage, core, and the tasks around them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,8 +13,8 @@ use crate::draws::Draws;
 use crate::errors::OpenError;
 use crate::handle::{Handle, Parts};
 use crate::identity::{Identity, Keeper};
-use crate::log::{Log, LogOptions, Sweeper, Writer};
-use crate::machine::{Applied, Machine};
+use crate::log::{LogOptions, Sweeper, Writer};
+use crate::machine::Machine;
 use crate::membership::Changes;
 use crate::membership::steps::Membership;
 use crate::options::{Options, Seams};
@@ -33,8 +33,8 @@ use crate::raft::roles;
 use crate::raft::settings;
 use crate::raft::store::Store;
 use crate::retention::Retention;
-use crate::spool::Spool;
 use crate::status::Role;
+use crate::storage::{self, Storage};
 use crate::takeover::agreement::Takeover;
 
 /// What the caller runs: the log's one writer, and what removes purged segments. In production each on an OS thread of its
@@ -84,14 +84,16 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         segment_bytes: options.segment_bytes,
         tail_cache_bytes: options.tail_cache_bytes,
         seed: draws.draw(),
+        planted: options.planted,
     };
-    let (log, mut writer) = Log::open(Arc::clone(&seams.disk), log_options).await?;
-    let sweeper = writer.sweeper().expect("taken once");
-    let spool = Spool::open(Arc::clone(&seams.disk), &options.dir)?;
-    let spool = finish_installation(spool, machine.as_mut(), &log, &mut writer).await?;
-    fits_together(&log, machine.as_ref())?;
+    let Storage {
+        log,
+        spool,
+        writer,
+        sweeper,
+    } = storage::open(Arc::clone(&seams.disk), &options.dir, log_options, machine.as_mut()).await?;
     let incoming = Arc::new(Incoming::new(Mutex::new(spool), log.clone()));
-    let (released, labels) = (machine.released(), Arc::<Labels>::default());
+    let (released, level, labels) = (machine.released(), machine.level(), Arc::<Labels>::default());
     let (adapter, applied) = Adapter::new(machine, Some(log.clone()), Arc::clone(&labels))
         .map_err(|error| OpenError::Membership(error.to_string()))?;
 
@@ -99,9 +101,10 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
     let clock = Arc::new(ClusterClock::new(Arc::clone(&seams.wall_clock)));
     let network = Network {
         links: Arc::new(Links::new(Arc::clone(&seams.connect))),
-        passport: Arc::new(Passport::new(keeper)),
+        passport: Arc::new(Passport::new(keeper, options.release.clone())),
         labels: Arc::clone(&labels),
         presence: Arc::clone(&presence),
+        planted: options.planted,
     };
     let config = settings::config(&options.broker_group, options.timings);
     let config = Arc::new(config.validate().map_err(|error| OpenError::Core(error.to_string()))?);
@@ -151,6 +154,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         passport: Arc::clone(&network.passport),
         presence: Arc::clone(&network.presence),
         silence: Duration::from_millis(options.timings.silence_ms),
+        level,
     };
     let (changes, changing) = Changes::new();
     // Ends with the core, so that the last word about the role is that there is none.
@@ -181,58 +185,4 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         tasks,
     };
     Ok((parts, Driver { writer, sweeper }))
-}
-
-/// Ends what a crash interrupted: an installation that had begun is done again from what was received, and a log that
-/// still lacks its label begins behind it.
-async fn finish_installation(
-    mut spool: Spool,
-    machine: &mut dyn Driven,
-    log: &Log,
-    writer: &mut Writer,
-) -> Result<Spool, OpenError> {
-    let Some(label) = spool.label().cloned() else {
-        return match machine.is_whole() {
-            true => Ok(spool),
-            false => Err(OpenError::HalfInstalled),
-        };
-    };
-    if !machine.is_whole() {
-        tracing::warn!(label = %label.id, "an interrupted installation of a snapshot is done again");
-        machine.install_begin()?;
-        let mut parts = spool.parts()?;
-        while let Some(part) = parts.next()? {
-            machine.install_part(part)?;
-        }
-        machine.install_finish(Applied {
-            id: label.id,
-            membership: label.memberships,
-        })?;
-    }
-    // A label that the state has not reached: the crash came before the installation began.
-    let installed = machine
-        .applied()
-        .is_some_and(|applied| applied.id.index >= label.id.index);
-    if installed && log.id(label.id.index) != Some(label.id) {
-        writer.purge(label.id).await?;
-    }
-    spool.clear().await?;
-    Ok(spool)
-}
-
-/// A state ahead of its log would make openraft purge the whole log to close the gap; one behind it lacks entries for good.
-fn fits_together(log: &Log, machine: &dyn Driven) -> Result<(), OpenError> {
-    let (applied, state) = (machine.applied().map(|applied| applied.id), log.state());
-    if let Some(purged) = state.purged
-        && applied.is_none_or(|applied| applied.index < purged.index)
-    {
-        return Err(OpenError::StateBehindLog { applied, purged });
-    }
-    let last = state.last.or(state.purged);
-    match applied {
-        Some(applied) if last.is_none_or(|last| last.index < applied.index) => {
-            Err(OpenError::AppliedBeyondLog { applied, last })
-        }
-        _ => Ok(()),
-    }
 }

@@ -10,6 +10,8 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::disk::Disk;
+use crate::planted::Planted;
+use crate::release::Release;
 use crate::types::ReplicaId;
 
 /// One replica's settings. The caller has checked them (see [`Options::check`]).
@@ -35,6 +37,10 @@ pub struct Options {
     pub durability: Durability,
     /// Heartbeats and elections.
     pub timings: Timings,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
+    /// What the others are told of this program.
+    pub release: Release,
 }
 
 /// What an acknowledged command survives.
@@ -83,6 +89,9 @@ pub enum OptionsError {
     /// Election timeouts must exceed heartbeats, and the longest the shortest.
     #[error("timings must satisfy heartbeat_ms * 2 <= silence_ms < election_min_ms < election_max_ms, got {0:?}")]
     Timings(Timings),
+    /// Levels start at 1.
+    #[error("level 0 is not allowed; levels are numbered from 1")]
+    ZeroLevel,
     /// Nothing could ever be proposed.
     #[error("in_flight_bytes is {0}, must be at least 65536")]
     InFlight(usize),
@@ -104,6 +113,9 @@ impl Options {
             && t.election_min_ms < t.election_max_ms;
         if !ordered {
             return Err(OptionsError::Timings(t));
+        }
+        if self.release.level == 0 {
+            return Err(OptionsError::ZeroLevel);
         }
         if self.in_flight_bytes < 65_536 {
             return Err(OptionsError::InFlight(self.in_flight_bytes));

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::limits;
 use crate::log::Log;
+use crate::marks::mark;
 use crate::peer::presence::Presence;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, entry_id};
@@ -57,7 +58,10 @@ impl Retention {
             let lacked = self.lacked_below(wanted);
             let since = *waiting_since.get_or_insert_with(Instant::now);
             let upto = match lacked {
-                Some(index) if since.elapsed() < limits::LAGGARD_WAIT => index,
+                Some(index) if since.elapsed() < limits::LAGGARD_WAIT => {
+                    mark("purge_waits_for_laggard");
+                    index
+                }
                 _ => wanted,
             };
             if lacked.is_none() {
@@ -108,6 +112,7 @@ impl Retention {
             snapshot.is_some_and(|label| label.index >= upto) || metrics.running_state.is_err()
         });
         if !matches!(tokio::time::timeout(limits::CALL_DEADLINE, labelled).await, Ok(Ok(_))) {
+            mark("purge_put_off");
             tracing::warn!(%upto, "no snapshot was labelled, the log is not cut");
             return false;
         }

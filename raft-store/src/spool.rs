@@ -24,7 +24,9 @@ use bytes::{BufMut, Bytes};
 
 use crate::disk::{Disk, DiskFile, Open};
 use crate::limits;
+use crate::log::{take_u32, take_u64};
 use crate::machine::ExportPart;
+use crate::planted::{Bug, Planted};
 use crate::types::EntryId;
 
 const FILE: &str = "incoming";
@@ -66,6 +68,7 @@ pub struct Spool {
     file: Option<Arc<dyn DiskFile>>,
     end: u64,
     progress: Progress,
+    planted: Planted,
 }
 
 struct Record {
@@ -101,19 +104,13 @@ pub(crate) fn encode(kind: u8, a: &[u8], b: &[u8]) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(word)
-}
-
 /// The record at a position and the position behind it; `None` where there is no intact one.
 fn read_record(file: &Arc<dyn DiskFile>, position: u64) -> io::Result<Option<(Record, u64)>> {
     let mut head = [0; HEAD_BYTES];
     if file.read_at(position, &mut head)? < HEAD_BYTES || head[..4] != MAGIC || head[4] != VERSION {
         return Ok(None);
     }
-    let (a, b) = (word(&head, 8) as usize, word(&head, 12) as usize);
+    let (a, b) = (take_u32(&head, 8) as usize, take_u32(&head, 12) as usize);
     if a > limits::SNAPSHOT_PLACE_BYTES_MAX || b > limits::SNAPSHOT_PART_BYTES_MAX {
         return Ok(None);
     }
@@ -121,7 +118,7 @@ fn read_record(file: &Arc<dyn DiskFile>, position: u64) -> io::Result<Option<(Re
     if file.read_at(position + HEAD_BYTES as u64, &mut rest)? < rest.len() {
         return Ok(None);
     }
-    if crc32c::crc32c_append(crc32c::crc32c(&head[..16]), &rest) != word(&head, 16) {
+    if crc32c::crc32c_append(crc32c::crc32c(&head[..16]), &rest) != take_u32(&head, 16) {
         return Ok(None);
     }
     let end = position + (HEAD_BYTES + rest.len()) as u64;
@@ -143,9 +140,7 @@ fn id_bytes(id: EntryId) -> [u8; 16] {
 }
 
 fn id_of(bytes: &[u8]) -> Option<EntryId> {
-    let (term, index) = bytes.split_first_chunk::<8>()?;
-    let index = <[u8; 8]>::try_from(index).ok()?;
-    Some(EntryId::new(u64::from_le_bytes(*term), u64::from_le_bytes(index)))
+    (bytes.len() == 16).then(|| EntryId::new(take_u64(bytes, 0), take_u64(bytes, 8)))
 }
 
 impl Progress {
@@ -166,13 +161,14 @@ impl Progress {
 
 impl Spool {
     /// Looks what an earlier run left in a replica's folder.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Spool> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, planted: Planted) -> io::Result<Spool> {
         let mut spool = Spool {
             disk,
             dir: dir.to_owned(),
             file: None,
             end: 0,
             progress: Progress::Empty,
+            planted,
         };
         if spool.disk.exists(&spool.path())? {
             let file = spool.disk.open(&spool.path(), Open::Write)?;
@@ -236,10 +232,21 @@ impl Spool {
         self.write(PART, &next, &part.bytes)
     }
 
-    /// Completes the snapshot, durably.
+    /// Completes the snapshot, durably. When that fails, the transfer begins anew: nobody knows what the disk holds.
     pub async fn complete(&mut self, label: &Label) -> io::Result<()> {
+        let completed = self.complete_once(label).await;
+        if completed.is_err() {
+            (self.end, self.progress) = (0, Progress::Empty);
+        }
+        completed
+    }
+
+    async fn complete_once(&mut self, label: &Label) -> io::Result<()> {
         self.write(LABEL, &id_bytes(label.id), &label.memberships)?;
         let file = self.file.as_ref().ok_or_else(|| broken("has no file"))?;
+        if self.planted.has(Bug::SnapshotNotSynced) {
+            return Ok(());
+        }
         file.sync().await?;
         self.disk.sync_dir(&self.dir).await
     }
@@ -319,7 +326,7 @@ mod tests {
     }
 
     fn open(disk: &FaultyDisk) -> Spool {
-        Spool::open(Arc::new(disk.clone()), Path::new("/r")).expect("opens")
+        Spool::open(Arc::new(disk.clone()), Path::new("/r"), Planted::default()).expect("opens")
     }
 
     fn part(number: u8, last: bool) -> ExportPart {
@@ -392,6 +399,25 @@ mod tests {
         assert_eq!(spool.place(export), Bytes::new());
         block_on(spool.clear()).expect("no fault");
         assert!(!disk.exists(Path::new("/r/incoming")).expect("no fault"));
+    }
+
+    #[test]
+    fn what_could_not_be_completed_begins_anew() {
+        let disk = disk(1);
+        let mut spool = open(&disk);
+        let export = EntryId::new(1, 5);
+        for fails in [true, false] {
+            assert_eq!(spool.place(export), Bytes::new());
+            assert!(spool.resume(export, b"").expect("starts"));
+            (0..3).for_each(|number| spool.put(&part(number, number == 2)).expect("fits"));
+            if fails {
+                disk.fail_next_sync();
+            }
+            assert_eq!(block_on(spool.complete(&label())).is_err(), fails);
+            assert_eq!(spool.label().is_none(), fails);
+        }
+        disk.crash();
+        assert_eq!(open(&disk).label(), Some(&label()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a replica tells about itself: its role, its members, how far it has come.
 
+use crate::release::Release;
 use crate::types::{EntryId, LogIndex, ReplicaId, Term};
 
 /// The part a replica plays at the moment.
@@ -75,6 +76,76 @@ pub struct MemberStatus {
     pub incarnation: u64,
     /// It lacks no more of the log than what is on its way, and is heard; only a leader knows this of the others.
     pub caught_up: bool,
+    /// Why this replica does not get through to it, if so.
+    pub trouble: Option<Trouble>,
+    /// The program it runs; `None` while it is not connected to this replica.
+    pub release: Option<Release>,
+}
+
+/// The membership in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MembershipStatus {
+    /// The entry that made it; `None` before the bootstrap.
+    pub at: Option<EntryId>,
+    /// It is a step between two: a majority of the old and of the new voters is needed.
+    pub joint: bool,
+    /// It is known to be committed.
+    pub committed: bool,
+}
+
+/// What was wrong with a call from another replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It was meant for another broker group.
+    BrokerGroup,
+    /// It was meant for a replica of another number.
+    Replica,
+    /// It was meant for another folder of this number.
+    Incarnation,
+    /// This replica belongs to no cluster yet.
+    NoCluster,
+    /// The caller belongs to another cluster.
+    Cluster,
+    /// The caller has another folder than the membership knows.
+    Caller,
+}
+
+impl Mismatch {
+    /// The word used in status reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mismatch::BrokerGroup => "broker-group",
+            Mismatch::Replica => "replica",
+            Mismatch::Incarnation => "incarnation",
+            Mismatch::NoCluster => "no-cluster",
+            Mismatch::Cluster => "cluster",
+            Mismatch::Caller => "caller",
+        }
+    }
+}
+
+/// A call that this replica refused lately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedCall {
+    /// The number that the caller gave.
+    pub from: ReplicaId,
+    /// What was wrong.
+    pub why: Mismatch,
+    /// The same in words.
+    pub reason: String,
+    /// When.
+    pub ms_ago: u64,
+}
+
+/// Why this replica does not get through to a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// It answers, and refuses.
+    pub refuses: bool,
+    /// What it or the network said last.
+    pub reason: String,
+    /// Milliseconds since the first failure after the last success.
+    pub for_ms: u64,
 }
 
 /// One finished segment of the log: it is written no more.
@@ -109,6 +180,13 @@ pub struct Status {
     pub durable: Option<EntryId>,
     /// All members, this replica included, by number. Empty before the bootstrap.
     pub members: Vec<MemberStatus>,
+    /// The membership that has them.
+    pub membership: MembershipStatus,
+    /// Calls that this replica refused lately, the last of each caller, by its number.
+    pub refused: Vec<RefusedCall>,
+    /// How many milliseconds the wall clock is ahead of the median of all that are heard; negative where it is behind,
+    /// `None` where no other is heard.
+    pub clock_offset_ms: Option<i64>,
     /// This replica was a member and is none any more.
     pub removed: bool,
     /// Why the log or the consensus core stopped for good, if it did.

@@ -159,6 +159,26 @@ async fn birth_happens_once() {
     .await;
 }
 
+/// Found by `ledgermq doctor`: nobody was told of the membership that a restarted replica read from its log.
+#[tokio::test(start_paused = true)]
+async fn a_restarted_replica_tells_its_members() {
+    seeded(6, async {
+        let mut group = Group::new(3, 6);
+        group.birth().await;
+        group.leader().await;
+        for id in 1..=3 {
+            group.kill(id).await;
+            group.start(id).await;
+            let mut members = group.handle(id).members_watch();
+            let told = members.wait_for(|members| members.len() == 3);
+            let told = tokio::time::timeout(Duration::from_secs(10), told).await;
+            drop(told.expect("told in time").expect("runs"));
+            group.leader().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_sync_stops_the_leader_and_another_takes_over() {
     seeded(5, async {

@@ -15,6 +15,7 @@ use crate::{
     clients::{self, Workload},
     judge::Judge,
     layout::Layout,
+    plant::Plant,
     run::Scene,
     seed::Seed,
     trace::Trace,
@@ -29,11 +30,14 @@ pub fn broker_group_name(group: usize) -> String {
 /// Sets the stage.
 pub fn scene(
     seed: Seed,
-    (layout, few_clients): (&Layout, bool),
+    (layout, plant, few_clients): (&Layout, Plant, bool),
     board: &Board,
     trace: &Trace,
 ) -> (Stage<'static>, Box<dyn Scene>) {
-    let drawn = Drawn::draw(&mut seed.stream("options"));
+    let drawn = Drawn {
+        plant,
+        ..Drawn::draw(&mut seed.stream("options"))
+    };
     let names: Vec<String> = (0..layout.broker_groups.len()).map(broker_group_name).collect();
     let (mut stage, endpoints, witness) = servers::servers(seed, (layout, &names), &drawn, board, trace);
     let history = witness.history().clone();
@@ -45,9 +49,10 @@ pub fn scene(
         history: history.clone(),
         witness: witness.clone(),
         trace: trace.clone(),
+        few_clients,
         quiet: quiet.clone(),
     };
-    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload, few_clients);
+    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload);
     let judge = Judge {
         history,
         witness,

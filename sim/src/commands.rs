@@ -2,6 +2,7 @@
 
 mod check;
 mod meta;
+mod planted;
 mod replay;
 mod run;
 mod shrink;
@@ -12,6 +13,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use ledgermq_sim::{
     board::Forbidden,
+    plant::{Bug, Plant},
     replay::{read_plan, seconds},
     run::{Faults, Profile, RunOptions},
     seed::Seed,
@@ -39,6 +41,8 @@ pub enum Command {
     Shrink(shrink::Arguments),
     /// Run a replay file
     Replay(replay::Arguments),
+    /// Plant known bugs and look how many seeds it takes until each is found
+    Planted(planted::Arguments),
     /// Judge a history that was written by a run, or by real processes
     Check(check::Arguments),
 }
@@ -51,6 +55,7 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Planted(arguments) => planted::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     }
 }
@@ -70,6 +75,9 @@ pub struct Scope {
     /// Let go wrong what this file lists: a JSON list of faults, as in a replay file.
     #[arg(long, value_name = "FILE", conflicts_with = "no_faults")]
     pub plan: Option<PathBuf>,
+    /// Plant a known bug; see `planted`.
+    #[arg(long, hide = true, value_name = "BUG")]
+    pub plant: Option<Bug>,
     /// One client of each kind that cannot be missed, instead of those that the seed draws.
     #[arg(long)]
     pub few_clients: bool,
@@ -90,6 +98,7 @@ impl Scope {
         Ok(RunOptions {
             seconds: self.seconds.unwrap_or(options.seconds),
             faults,
+            plant: Plant(self.plant),
             few_clients: self.few_clients,
             forbid: self.forbid.clone(),
             ..options

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use ledgermq_proto::net::{Net, incoming};
 use ledgermq_raft_store::{
-    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, ReplicaId, Seams, Timings,
+    BootstrapError, Connect, Durability, Handle, Options, PeerStream, ProposeError, Release, ReplicaId, Seams, Timings,
     disk::FaultyDisk, open, seeded,
 };
 
@@ -35,6 +35,7 @@ use crate::{
     fleet::Fleet,
     limits,
     net::SimNet,
+    plant::Plant,
     run::Scene,
     seed::Seed,
     trace::Trace,
@@ -52,6 +53,7 @@ const PROGRESS: usize = 30;
 #[derive(Clone)]
 struct Plan {
     seed: Seed,
+    plant: Plant,
     replica: usize,
     disk: FaultyDisk,
     clock: MachineClock,
@@ -73,7 +75,7 @@ struct Judge {
 }
 
 /// Sets the stage of profile `log`.
-pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
+pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'static>, Box<dyn Scene>) {
     let mut sim = world::build(seed, trace);
     let book = Book::new(board.clone());
     let quiet = Arc::new(AtomicBool::new(false));
@@ -96,6 +98,7 @@ pub fn scene(seed: Seed, board: &Board, trace: &Trace) -> (Stage<'static>, Box<d
         let flushed = Flushed::default();
         let plan = Plan {
             seed,
+            plant,
             replica,
             disk: seat.disk,
             clock: fleet.clock(replica),
@@ -195,6 +198,11 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         in_flight_bytes: 1 << 20,
         durability: Durability::FsyncQuorum,
         timings: Timings::default(),
+        planted: plan.plant.log(),
+        release: Release {
+            level: 1,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
     };
     let clock = plan.clock.clone();
     let seams = Seams {

@@ -20,7 +20,9 @@ use crate::{
     cluster, counting,
     faults::{self, Planned},
     layout::Layout,
-    limits, panics, replay,
+    limits, marks, panics,
+    plant::Plant,
+    replay,
     report::Report,
     seed::Seed,
     trace::Trace,
@@ -104,6 +106,8 @@ pub struct RunOptions {
     pub history: Option<PathBuf>,
     /// Print the story.
     pub tell: bool,
+    /// A bug on purpose.
+    pub plant: Plant,
 }
 
 impl RunOptions {
@@ -120,6 +124,7 @@ impl RunOptions {
             trace: None,
             history: None,
             tell: false,
+            plant: Plant::default(),
         }
     }
 
@@ -139,6 +144,9 @@ impl RunOptions {
             Faults::Planned(_, file) => {
                 arguments.extend(["--plan".to_owned(), file.display().to_string()]);
             }
+        }
+        if let Plant(Some(bug)) = self.plant {
+            arguments.extend(["--plant".to_owned(), bug.to_string()]);
         }
         if self.few_clients {
             arguments.push("--few-clients".to_owned());
@@ -213,7 +221,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
 pub fn judged(board: &Board, trace: &Trace, play: impl FnOnce(&mut Report)) -> io::Result<Report> {
     let mut report = Report::default();
     panics::listen();
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| play(&mut report))) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| marks::counted(board, || play(&mut report)))) {
         let words = panics::first().unwrap_or_else(|| panics::text(panic.as_ref()));
         board.violation(format!("panic: {words}"));
     }
@@ -242,8 +250,8 @@ fn play(
     report: &mut Report,
 ) -> Option<String> {
     let (mut stage, mut scene) = match options.profile {
-        Profile::Log => counting::scene(options.seed, board, trace),
-        _ => cluster::scene(options.seed, (layout, options.few_clients), board, trace),
+        Profile::Log => counting::scene(options.seed, options.plant, board, trace),
+        _ => cluster::scene(options.seed, (layout, options.plant, options.few_clients), board, trace),
     };
     let until_ms = options.seconds * 1_000;
     report.plan = match &options.faults {

@@ -9,20 +9,6 @@ use crate::{
     run::Profile,
 };
 
-/// Marks that a soak must reach.
-pub const MARKS: &[&str] = &[
-    "blackout",
-    "cut_off",
-    "deafen",
-    "election",
-    "hold",
-    "isolate",
-    "kill",
-    "mute",
-    "power_loss",
-    "split",
-];
-
 /// Sums over all seeds of a soak.
 #[derive(Debug, Default)]
 pub struct Totals {
@@ -82,7 +68,7 @@ impl Totals {
     }
 
     /// Those of `marks` that no seed reached.
-    pub fn never_hit<'a>(&self, marks: &'a [&'a str]) -> Vec<&'a str> {
+    pub fn never_hit<'a>(&self, marks: &[&'a str]) -> Vec<&'a str> {
         let reached = |mark: &str| self.marks.get(mark).is_some_and(|count| *count > 0);
         marks.iter().copied().filter(|mark| !reached(mark)).collect()
     }

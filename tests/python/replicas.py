@@ -70,8 +70,10 @@ def free_ports(count):
 class Cluster:
     """`with Cluster() as cluster:` gives three replicas; leaving ends what was started and nothing else."""
 
-    def __init__(self, replicas=3, data=None, start_timeout=60.0, broker_command=None):
+    def __init__(self, replicas=3, data=None, start_timeout=60.0, broker_command=None, dev_binary=None):
         self.binary = os.environ["LEDGERMQ_BIN"]
+        # What starts all of it first; another release in tests of upgrades.
+        self.dev_binary = dev_binary or self.binary
         self.folder = Path(data) if data else Path(tempfile.mkdtemp(prefix="ledgermq-cluster."))
         self.keep_folder = data is not None
         self.replica_count = replicas
@@ -86,7 +88,7 @@ class Cluster:
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = open(self.folder / "dev.log", "ab")
-        command = [self.binary, "dev", "--replicas", str(self.replica_count), "--processes", "--port", "0"]
+        command = [self.dev_binary, "dev", "--replicas", str(self.replica_count), "--processes", "--port", "0"]
         command += ["--data", str(self.folder / "data")]
         self.dev = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
         ready = threading.Event()
@@ -179,9 +181,9 @@ class Cluster:
         replica.alive = False
         return time.monotonic() - at, replica.process.poll() if replica.process else None
 
-    def start(self, replica):
-        """Starts a replica that died, from its configuration file."""
-        command = [*self.broker_command, "--config", replica.config]
+    def start(self, replica, broker_command=None):
+        """Starts a replica that died, from its configuration file; with another program, if one is given."""
+        command = [*(broker_command or self.broker_command), "--config", replica.config]
         replica.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         replica.pid = replica.process.pid
         replica.alive = True

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use ledgermq_raft_store::disk::{Disk, DiskFile, Open, RealDisk};
+use ledgermq_raft_store::disk::{Disk, DiskFile, Open, RealDisk, Space};
 
 /// [`RealDisk`] with held writes. All handles of a path share what is held.
 pub struct HeldDisk {
@@ -110,6 +110,10 @@ impl Disk for HeldDisk {
         self.real.remove(path)?;
         files.remove(path);
         Ok(())
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.real.space(dir)
     }
 
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {

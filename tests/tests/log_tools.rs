@@ -10,7 +10,7 @@ use ledgermq_broker::state::identity::RequestId;
 use ledgermq_broker::state::record::{BodyEncoding, MessageType, Record};
 use ledgermq_raft_store::disk::RealDisk;
 use ledgermq_raft_store::log::{Frame, FrameKind, Log, LogOptions};
-use ledgermq_raft_store::{EntryId, body};
+use ledgermq_raft_store::{EntryId, Planted, body};
 use serde_json::Value;
 
 /// The product binary, beside which this test was built.
@@ -84,6 +84,7 @@ async fn data_dir() -> tempfile::TempDir {
         segment_bytes: 4096,
         tail_cache_bytes: 1024,
         seed: 1,
+        planted: Planted::default(),
     };
     let (log, writer) = Log::open(Arc::new(RealDisk), options).await.expect("opens");
     let writer = tokio::spawn(writer.run());

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use ledgermq_proto::admin as wire;
 use ledgermq_proto::rocketmq::Code;
-use ledgermq_raft_store::{BootstrapError, ReplicaId, State, TransferError};
+use ledgermq_raft_store::{BootstrapError, MemberStatus, ReplicaId, State, TransferError};
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::Administration;
 use crate::call::Call;
-use crate::config::Durability;
 use crate::leader::{Leader, Verb};
 use crate::probe::{Ask, alive};
 use crate::refusal::{LeadError, Refusal, grpc};
@@ -31,11 +30,7 @@ pub(super) async fn describe(admin: &Administration) -> wire::DescribeClusterRes
         Ok(group) => group,
         Err(_) => without_leader(&admin.door.leader),
     };
-    own.durability = match admin.durability {
-        Durability::FsyncQuorum => "fsync-quorum",
-        Durability::MemoryQuorum => "memory-quorum",
-    }
-    .to_owned();
+    own.durability = super::durability(admin.durability).to_owned();
     let mut broker_groups = vec![own];
     broker_groups.extend(admin.routes.others().into_iter().map(|group| {
         wire::BrokerGroup {
@@ -61,6 +56,7 @@ pub(super) async fn describe(admin: &Administration) -> wire::DescribeClusterRes
                 .collect(),
             name: group.name,
             durability: String::new(),
+            format_level: 0,
         }
     }));
     broker_groups.sort_by(|a, b| a.name.cmp(&b.name));
@@ -103,6 +99,8 @@ impl Verb for DescribeGroup {
                 incarnation: member.incarnation,
                 heard_ms_ago: member.heard_ms_ago,
                 caught_up: member.caught_up,
+                format_level_max: member.release.as_ref().map(|release| release.level),
+                version: version(member),
             }
         });
         Ok(wire::BrokerGroup {
@@ -111,8 +109,14 @@ impl Verb for DescribeGroup {
             leader: Some(status.id.get()),
             replicas: replicas.collect(),
             durability: String::new(),
+            format_level: leader.view.format_level(),
         })
     }
+}
+
+fn version(member: &MemberStatus) -> String {
+    let release = member.release.as_ref();
+    release.map(|release| release.version.clone()).unwrap_or_default()
 }
 
 /// What this replica knows by itself when no leader answers: nobody is healthy, as nothing can be written.
@@ -142,6 +146,8 @@ fn without_leader(leader: &Leader) -> wire::BrokerGroup {
             incarnation: member.incarnation,
             heard_ms_ago: member.heard_ms_ago,
             caught_up: false,
+            format_level_max: member.release.as_ref().map(|release| release.level),
+            version: version(member),
         }
     });
     wire::BrokerGroup {
@@ -150,6 +156,7 @@ fn without_leader(leader: &Leader) -> wire::BrokerGroup {
         leader: None,
         replicas: replicas.collect(),
         durability: String::new(),
+        format_level: leader.view.format_level(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::door::Door;
 use crate::language::Language;
 use crate::leader::{Leader, Verb};
 use crate::limits;
+use crate::marks::mark;
 use crate::refusal::{LeadError, Refusal};
 use crate::state::command::{Action, Renew, RenewSpan};
 use crate::state::identity::{LeaseId, QueueOffset, client_hash};
@@ -68,6 +69,7 @@ impl Verb for Confirm {
                 topic: request.topic.clone(),
                 spans: spans.to_vec(),
             };
+            mark("delivery_confirmed");
             leader.propose(leader.request_id(), Action::Renew(renew)).await?;
         }
         Ok(Done {})

@@ -28,6 +28,7 @@ use crate::door::{leadership_ends, stops};
 use crate::lanes::{Lane, Parked};
 use crate::leader::{Leader, Verb};
 use crate::limits;
+use crate::marks::mark;
 use crate::refusal::{LeadError, Refusal, ok};
 use crate::state::plan::{Filter, Plan, PlanRequest};
 use crate::validate::{names, receive};
@@ -173,6 +174,7 @@ impl Drop for Frames {
         });
         let handles: Vec<String> = untaken.collect();
         if !handles.is_empty() {
+            mark("undelivered_given_back");
             tokio::spawn(async move { messaging.release(call, consumer_group, topic, handles).await });
         } else if !self_renewing.is_empty() {
             messaging.door.delivered.note(Delivery {
@@ -326,7 +328,10 @@ impl Request<'_> {
         let mut stopping = self.leader.stopping.clone();
         tokio::select! {
             biased;
-            () = leadership_ends(role, term) => Err(LeadError::NotLeader),
+            () = leadership_ends(role, term) => {
+                mark("poll_moved");
+                Err(LeadError::NotLeader)
+            }
             () = stops(&mut stopping) => Ok(()),
             () = lane.wake.notified() => Ok(()),
             () = sleep_until(wake_at) => Ok(()),

@@ -15,6 +15,7 @@ use tonic::metadata::MetadataValue;
 use super::Messaging;
 use crate::call::{self, Call};
 use crate::leader::{Leader, Verb, unexpected};
+use crate::planted::Bug;
 use crate::refusal::{LeadError, Refusal, ok};
 use crate::state::command::{self, Action, NewMessage};
 use crate::state::outcome::{Outcome, SendError};
@@ -102,11 +103,15 @@ impl Verb for Send {
     type Reply = Sent;
 
     async fn lead(leader: &Arc<Leader>, call: &Call, request: &SendMessageRequest) -> Result<Sent, LeadError> {
+        leader.room.check_send()?;
         let Some(name) = request.messages.first().and_then(|message| message.topic.as_ref()) else {
             return Err(SendError::BadRecord.into());
         };
         let topic = leader.topic(call, &name.name).await?;
         let action = Action::Send(command(leader, call, &topic, request)?);
+        if leader.planted.has(Bug::AnswerBeforeCommit) {
+            return answered_ahead(leader, call, &topic, action);
+        }
         match leader.propose(call.request_id, action).await? {
             Outcome::Sent(Ok(results)) => {
                 leader.metrics.messages_in(&topic.name, results.len());
@@ -119,6 +124,26 @@ impl Verb for Send {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// The bug: the places that the messages should get, told before they have them.
+fn answered_ahead(leader: &Arc<Leader>, call: &Call, topic: &Topic, action: Action) -> Result<Sent, LeadError> {
+    let mut ends = leader.view.queue_bounds(&topic.name).unwrap_or_default();
+    let Action::Send(send) = &action else {
+        return Err(SendError::TopicNotFound.into());
+    };
+    let mut sent = Sent::default();
+    for message in &send.messages {
+        let Some(bounds) = ends.get_mut(message.queue_id as usize) else {
+            return Err(SendError::TopicNotFound.into());
+        };
+        sent.queue_ids.push(message.queue_id);
+        sent.offsets.push(bounds.end.0);
+        bounds.end = bounds.end.next();
+    }
+    let (leader, request_id) = (Arc::clone(leader), call.request_id);
+    tokio::spawn(async move { leader.propose(request_id, action).await });
+    Ok(sent)
 }
 
 fn command(

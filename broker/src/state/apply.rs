@@ -17,6 +17,7 @@ use super::command::{Action, Command};
 use super::hot::{self, Hot};
 use super::identity::{ConsumerGroupId, QueueOffset, TopicId, number_of};
 use super::kv::{Family, Kv, KvError};
+use super::level;
 use super::machine::Settings;
 use super::meta::{APPLIED_KEY, MEMBERSHIP_KEY};
 use super::outcome::{ConsumeError, Outcome};
@@ -33,12 +34,20 @@ use std::sync::Arc;
 /// Why an entry can't be applied. The replica stops.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApplyError {
-    #[error("command {number} of entry {id}: {error}")]
+    #[error(
+        "command {number} of entry {id}: {error}; this replica runs version {}",
+        level::VERSION
+    )]
     Command {
         id: EntryId,
         number: usize,
         error: DecodeError,
     },
+    #[error(
+        "entry {id} raises the format level to {to}, and this replica supports {max} with version {}; start it with a newer release",
+        level::VERSION
+    )]
+    FormatLevel { id: EntryId, to: u32, max: u32 },
     #[error(transparent)]
     Index(#[from] IndexError),
     #[error(transparent)]
@@ -56,6 +65,8 @@ pub(crate) struct Hints {
     pub topics_changed: bool,
     /// The state as of this entry is to be hashed.
     pub digest: bool,
+    /// The level from this entry on.
+    pub format_level: Option<u32>,
 }
 
 /// One entry being applied.
@@ -128,7 +139,23 @@ impl<'a> Entry<'a> {
                 self.hints.digest = true;
                 Ok(Outcome::Digesting)
             }
+            Action::RaiseFormatLevel { to } => self.raise_format_level(*to),
         }
+    }
+
+    /// The rest of this entry is applied and written at the new level. It never falls: a command of a leader that was
+    /// overtaken changes nothing.
+    fn raise_format_level(&mut self, to: u32) -> Result<Outcome, ApplyError> {
+        let max = self.settings.format_level_max;
+        if to > max {
+            return Err(ApplyError::FormatLevel { id: self.id, to, max });
+        }
+        let level = &mut self.hot.meta.format_level;
+        if to > *level {
+            *level = to;
+            self.hints.format_level = Some(to);
+        }
+        Ok(Outcome::FormatLevel { level: *level })
     }
 
     /// Keeps a membership.
@@ -152,9 +179,10 @@ impl<'a> Entry<'a> {
                 .put(Family::Runs, run_key(topic, queue_id, run.first), run.encode());
             self.hot.topics.cache(topic, queue_id, run);
         }
+        let format_level = self.hot.meta.format_level;
         self.hot
             .recent
-            .close_entry(self.id.index.0, self.now_ms, &mut self.changes);
+            .close_entry(self.id.index.0, self.now_ms, format_level, &mut self.changes);
         self.hot.meta.applied = Some(self.id);
         self.changes
             .put(Family::Meta, APPLIED_KEY.to_vec(), self.hot.meta.encode());

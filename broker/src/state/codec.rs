@@ -52,6 +52,18 @@ pub enum DecodeError {
     },
 }
 
+/// The difference of two numbers, small whichever is larger.
+pub(crate) fn zigzag(from: u64, to: u64) -> u64 {
+    let difference = to.wrapping_sub(from) as i64;
+    ((difference << 1) ^ (difference >> 63)) as u64
+}
+
+/// The number at this difference.
+pub(crate) fn unzigzag(from: u64, code: u64) -> u64 {
+    let difference = (code >> 1) ^ (code & 1).wrapping_neg();
+    from.wrapping_add(difference)
+}
+
 /// Appends numbers and texts.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {

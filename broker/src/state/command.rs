@@ -55,6 +55,11 @@ pub enum Action {
     CarryOver(CarryOver),
     /// Has every replica hash its state as of this command's entry.
     Digest,
+    /// Raises the level of the state's formats. Proposed only once every member is known to support it.
+    RaiseFormatLevel {
+        /// The new level.
+        to: u32,
+    },
 }
 
 /// Makes a topic.

@@ -25,6 +25,7 @@
 //! 12 CarryOver            varint count, count × (u64 topic id, u32 queue, u64 offset, u64 from entry, u32 length,
 //!                         record)
 //! 13 Digest               nothing
+//! 14 RaiseFormatLevel     varint to                           from level 2 on
 //!
 //! handle = text broker group, u64 topic id, varint queue, varint offset, u64 lease
 //! ```
@@ -66,6 +67,7 @@ impl Action {
             Action::Cut { .. } => 11,
             Action::CarryOver(_) => 12,
             Action::Digest => 13,
+            Action::RaiseFormatLevel { .. } => 14,
         }
     }
 }
@@ -200,6 +202,7 @@ fn write_action(writer: &mut Writer, action: &Action) {
             }
         }
         Action::Digest => {}
+        Action::RaiseFormatLevel { to } => writer.varint((*to).into()),
     }
 }
 
@@ -292,6 +295,9 @@ fn read_action(kind: u8, reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Actio
             })?,
         }),
         13 => Action::Digest,
+        14 => Action::RaiseFormatLevel {
+            to: reader.varint_u32()?,
+        },
         kind => return Err(DecodeError::Kind { what: WHAT, kind }),
     })
 }

@@ -5,6 +5,7 @@ use super::format::{consume_from, consume_from_number, topic_kind, topic_kind_nu
 use super::identity::{ConsumerGroupId, QueueOffset, TopicId};
 use super::kv::{Family, Kv, for_each_pair};
 use super::limits;
+use super::machine::Settings;
 use super::meta::{self, Meta};
 use super::progress::Progress;
 use super::queue::{IndexError, QueueState, TopicState, Topics};
@@ -13,6 +14,7 @@ use super::run::{Run, read_entry, run_key, run_key_first};
 use super::span::{self, Span};
 use super::start::{read_start, start_key};
 use super::topic::{ConsumeFrom, ConsumerGroup, Topic};
+use crate::planted::{Bug, Planted};
 use ledgermq_raft_store::types::EntryId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +53,8 @@ impl ConsumerGroups {
 /// The state in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
+    /// A bug on purpose.
+    pub planted: Planted,
     pub meta: Meta,
     /// The entry that an installed export is of.
     pub covered: Option<EntryId>,
@@ -76,9 +80,13 @@ impl Hot {
     }
 
     /// Nothing.
-    pub fn empty(cached_records_max: usize) -> Hot {
-        let mut hot = Hot::default();
-        hot.topics.cached_records_max = cached_records_max;
+    pub fn empty(settings: &Settings) -> Hot {
+        let mut hot = Hot {
+            planted: settings.planted,
+            recent: Recent::new(settings.planted),
+            ..Hot::default()
+        };
+        hot.topics.cached_records_max = settings.cached_records;
         hot
     }
 
@@ -91,8 +99,8 @@ impl Hot {
     }
 
     /// Loads everything from a store.
-    pub fn load(kv: &dyn Kv, cached_records_max: usize) -> Result<Hot, IndexError> {
-        let mut hot = Hot::empty(cached_records_max);
+    pub fn load(kv: &dyn Kv, settings: &Settings) -> Result<Hot, IndexError> {
+        let mut hot = Hot::empty(settings);
         hot.meta = Meta::of(kv)?;
         hot.covered = meta::covered(kv)?;
         for_each_pair(kv, Family::Topics, |_, value| hot.load_topic(kv, value))?;
@@ -163,7 +171,13 @@ impl Hot {
         let (Some(queue_id), Some(first)) = (queue_id, first) else {
             return Err(DecodeError::Bounds { what: "key of span" }.into());
         };
-        let span = Span::decode(first, value)?;
+        let mut span = Span::decode(first, value)?;
+        if self.planted.has(Bug::FifoLockLost) {
+            span.message_group = 0;
+        }
+        if self.planted.has(Bug::AttemptsNotStored) {
+            span.attempt = span.attempt.min(1);
+        }
         self.loaded(topic, group, queue_id)?.load_span(queue_id, first, span);
         Ok(())
     }

@@ -6,11 +6,14 @@ use super::effects::Effects;
 use super::export::{Assembly, StateExport};
 use super::hot::Hot;
 use super::kv::Kv;
+use super::level::{self, FORMAT_LEVEL};
 use super::limits;
-use super::meta::{self, FORMAT_LEVEL, Meta};
+use super::meta::{self, Meta};
 use super::outcome::Outcome;
 use super::queue::IndexError;
 use super::view::View;
+use crate::marks::mark;
+use crate::planted::{Bug, Planted};
 use bytes::Bytes;
 use ledgermq_raft_store::types::EntryId;
 use ledgermq_raft_store::{Applied, Export, LogIndex, Machine, MachineError};
@@ -28,6 +31,11 @@ pub struct Settings {
     pub request_ids: usize,
     /// Records of the newest runs kept in memory.
     pub cached_records: usize,
+    /// The highest level that this replica supports, 1 to [`FORMAT_LEVEL`]. A state beyond it is not opened, and an
+    /// entry that raises the level beyond it stops the replica.
+    pub format_level_max: u32,
+    /// A bug on purpose; none outside of tests.
+    pub planted: Planted,
 }
 
 impl Default for Settings {
@@ -36,6 +44,8 @@ impl Default for Settings {
             dedupe_ids: limits::DEDUPE_IDS,
             request_ids: limits::REQUEST_IDS,
             cached_records: limits::CACHED_RECORDS,
+            format_level_max: FORMAT_LEVEL,
+            planted: Planted::default(),
         }
     }
 }
@@ -47,12 +57,15 @@ pub enum OpenError {
     #[error(transparent)]
     Index(#[from] IndexError),
     /// The state was written by a later release.
-    #[error("the state has format level {found}, this release knows {known}")]
+    #[error(
+        "the state is at format level {found}, and this replica supports {max} with version {}; start it with a newer release",
+        level::VERSION
+    )]
     FormatLevel {
         /// As found.
         found: u32,
-        /// The highest known.
-        known: u32,
+        /// The highest that is supported here.
+        max: u32,
     },
 }
 
@@ -63,6 +76,8 @@ pub(crate) struct Shared {
     pub applied_bytes: AtomicU64,
     /// The cut that is in the durable state.
     pub released: watch::Sender<LogIndex>,
+    /// The level of the state.
+    pub format_level: watch::Sender<u32>,
     pub digests: Digests,
 }
 
@@ -102,21 +117,21 @@ impl StateMachine {
     ) -> Result<(StateMachine, View), OpenError> {
         let is_whole = !meta::is_installing(&*kv).map_err(IndexError::from)?;
         let hot = match is_whole {
-            true => Hot::load(&*kv, settings.cached_records)?,
-            false => Hot::empty(settings.cached_records),
+            true => {
+                // Before anything that a later level may write in another way.
+                supports(settings, Meta::of(&*kv).map_err(IndexError::from)?.format_level)?;
+                Hot::load(&*kv, &settings)?
+            }
+            false => Hot::empty(&settings),
         };
-        if hot.meta.format_level > FORMAT_LEVEL {
-            return Err(OpenError::FormatLevel {
-                found: hot.meta.format_level,
-                known: FORMAT_LEVEL,
-            });
-        }
         let released = watch::Sender::new(hot.meta.cut);
+        let format_level = watch::Sender::new(hot.meta.format_level);
         let shared = Arc::new(Shared {
             hot: RwLock::new(hot),
             kv,
             applied_bytes: AtomicU64::new(0),
             released,
+            format_level,
             digests: Digests::default(),
         });
         let view = View::new(shared.clone());
@@ -188,7 +203,8 @@ impl StateMachine {
     /// serves once the first entry of its own term is applied, which lies behind A.
     fn is_covered(&self, id: EntryId) -> bool {
         let covered = self.shared.read().covered;
-        covered.is_some_and(|covered| id.index <= covered.index)
+        let is_covered = covered.is_some_and(|covered| id.index <= covered.index);
+        is_covered && !self.settings.planted.has(Bug::SkipUntilIgnored)
     }
 
     fn tell(&self, hints: Hints) {
@@ -202,6 +218,18 @@ impl StateMachine {
         if hints.topics_changed {
             self.effects.topics_changed();
         }
+        if let Some(level) = hints.format_level {
+            self.shared.format_level.send_replace(level);
+        }
+    }
+}
+
+/// Fails where the state is of a later release.
+fn supports(settings: Settings, found: u32) -> Result<(), OpenError> {
+    let max = settings.format_level_max;
+    match found <= max {
+        true => Ok(()),
+        false => Err(OpenError::FormatLevel { found, max }),
     }
 }
 
@@ -224,6 +252,7 @@ impl Machine for StateMachine {
         let covered = self.is_covered(id);
         let outcomes = self.entry(id, |entry| {
             if covered {
+                mark("covered_entry_skipped");
                 return Ok(commands.iter().map(|_| Outcome::Probed).collect());
             }
             let numbered = commands.iter().enumerate();
@@ -258,14 +287,14 @@ impl Machine for StateMachine {
             ..hot.meta.clone()
         };
         let view = self.shared.kv.view().map_err(stopped)?;
-        Ok(Arc::new(StateExport::new(&meta, view)))
+        Ok(Arc::new(StateExport::new(&meta, view, self.settings.planted)))
     }
 
     fn install_begin(&mut self) -> Result<(), MachineError> {
         let mut hot = self.shared.write();
         self.is_whole = false;
         self.assembly = None;
-        *hot = Hot::empty(self.settings.cached_records);
+        *hot = Hot::empty(&self.settings);
         let kv = &self.shared.kv;
         let begun = kv.write(meta::begin_installation()).and_then(|()| kv.flush());
         begun.map_err(stopped)?;
@@ -276,6 +305,10 @@ impl Machine for StateMachine {
     fn install_part(&mut self, part: Bytes) -> Result<(), MachineError> {
         let assembly = self.assembly.as_mut().ok_or_else(no_installation)?;
         let batch = assembly.add(&part).map_err(stopped)?;
+        // Before anything of it is written: a replica with a newer release goes on from what was received.
+        if let Some(meta) = Meta::among(&batch).map_err(stopped)? {
+            supports(self.settings, meta.format_level).map_err(stopped)?;
+        }
         self.shared.kv.write(batch).map_err(stopped)
     }
 
@@ -297,11 +330,12 @@ impl Machine for StateMachine {
             .write(meta::finish_installation(&meta, covered))
             .and_then(|()| kv.flush());
         finished.map_err(stopped)?;
-        *hot = Hot::load(&**kv, self.settings.cached_records).map_err(stopped)?;
+        *hot = Hot::load(&**kv, &self.settings).map_err(stopped)?;
         drop(hot);
         self.is_whole = true;
         self.failed = None;
         self.shared.released.send_replace(meta.cut);
+        self.shared.format_level.send_replace(meta.format_level);
         self.effects.topics_changed();
         Ok(())
     }
@@ -312,6 +346,10 @@ impl Machine for StateMachine {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         self.shared.released.subscribe()
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        self.shared.format_level.subscribe()
     }
 }
 

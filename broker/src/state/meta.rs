@@ -17,8 +17,8 @@ use ledgermq_raft_store::types::{EntryId, LogIndex};
 const VERSION: u8 = 2;
 const VERSION_WITHOUT_CUT: u8 = 1;
 const LOCAL_VERSION: u8 = 1;
-/// How apply behaves; raised by a command once all replicas support more.
-pub(crate) const FORMAT_LEVEL: u32 = 1;
+/// The level of a state that no command has raised. Never changes: replicas of all releases begin alike.
+pub(crate) const FIRST_LEVEL: u32 = 1;
 /// Key of [`Meta`] in [`Family::Meta`].
 pub(crate) const APPLIED_KEY: &[u8] = b"applied";
 /// Key of the membership in [`Family::Meta`].
@@ -31,6 +31,7 @@ const INSTALLING_KEY: &[u8] = b"installing";
 pub(crate) struct Meta {
     pub applied: Option<EntryId>,
     pub log_time_ms: u64,
+    /// How apply behaves and what it writes, see [`super::level`].
     pub format_level: u32,
     /// Records of entries up to it are forgotten; 0 for none.
     pub cut: LogIndex,
@@ -43,7 +44,7 @@ impl Default for Meta {
         Meta {
             applied: None,
             log_time_ms: 0,
-            format_level: FORMAT_LEVEL,
+            format_level: FIRST_LEVEL,
             cut: LogIndex(0),
             membership: Bytes::new(),
         }
@@ -87,6 +88,15 @@ impl Meta {
         }
         reader.end()?;
         Ok(meta)
+    }
+
+    /// The one that a batch sets, if it does, without the membership.
+    pub fn among(batch: &Batch) -> Result<Option<Meta>, DecodeError> {
+        let applied = batch.changes.iter().find_map(|change| match change {
+            Change::Put(Family::Meta, key, value) if key == APPLIED_KEY => Some(value),
+            _ => None,
+        });
+        applied.map(|bytes| Meta::decode(bytes)).transpose()
     }
 
     /// The one of a store, with the membership; the default where nothing was applied.

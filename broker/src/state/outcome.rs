@@ -47,6 +47,11 @@ pub enum Outcome {
     },
     /// To Digest: the digest is told by [`super::view::View::digest_of`] once it is there.
     Digesting,
+    /// To RaiseFormatLevel.
+    FormatLevel {
+        /// The level in force now: as asked, or one that was higher already.
+        level: u32,
+    },
 }
 
 /// Why nothing was cut.

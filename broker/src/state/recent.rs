@@ -1,23 +1,20 @@
 //! What was sent and asked within the window: the message ids that make a repeated send a duplicate, and the
 //! request ids that make a repeated command answer as it did first. Forgotten by log time, never earlier.
-//!
-//! ```text
-//! key    u64 entry, big endian
-//! value  u8 version = 1, varint time (unix ms),
-//!        varint count, count × (u128 send hash, u64 queue << 48 | offset)
-//!        varint count, count × (16 bytes request id, u8 kind, u64 what it made)
-//! ```
+//! The bytes of what one entry added are in [`pair`].
+
+mod pair;
 
 use super::changes::Changes;
-use super::codec::{DecodeError, Reader, Writer};
+use super::codec::DecodeError;
 use super::identity::{QueueOffset, RequestId};
 use super::kv::Family;
 use super::limits;
+use crate::marks::mark;
+use crate::planted::{Bug, Planted};
+use pair::Pair;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-const VERSION: u8 = 1;
-const WHAT: &str = "recent";
 const OFFSET_BITS: u32 = 48;
 
 /// What a remembered request was. The numbers are stored.
@@ -46,6 +43,18 @@ impl Packed {
     fn new(queue_id: u32, offset: QueueOffset) -> Packed {
         assert!(offset.0 < 1 << OFFSET_BITS, "queue offset {offset}");
         Packed(u64::from(queue_id) << OFFSET_BITS | offset.0)
+    }
+
+    /// The same, where the numbers come from stored bytes.
+    fn checked(queue_id: u32, offset: QueueOffset) -> Option<Packed> {
+        let fits = offset.0 < 1 << OFFSET_BITS && queue_id < 1 << (u64::BITS - OFFSET_BITS);
+        fits.then(|| Packed::new(queue_id, offset))
+    }
+
+    /// The next place of the same queue.
+    fn next(self) -> Option<Packed> {
+        let (queue_id, offset) = self.place();
+        Packed::checked(queue_id, offset.next())
     }
 
     fn place(self) -> (u32, QueueOffset) {
@@ -101,6 +110,7 @@ struct Added {
 /// Message ids and request ids within the window. The maps are for lookups and never iterated.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
+    planted: Planted,
     sends: Map<SendKey, Packed>,
     requests: Map<[u8; 16], FirstOutcome>,
     /// In the order of the log, for forgetting.
@@ -113,6 +123,14 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
+    /// Nothing is remembered.
+    pub fn new(planted: Planted) -> Recent {
+        Recent {
+            planted,
+            ..Recent::default()
+        }
+    }
+
     /// Where a message of this hash was stored first.
     pub fn send(&self, hash: u128) -> Option<(u32, QueueOffset)> {
         self.sends.get(&send_key(hash)).map(|packed| packed.place())
@@ -133,10 +151,12 @@ impl Recent {
 
     /// The first outcome of a request of this kind.
     pub fn request(&self, id: RequestId, kind: RequestKind) -> Option<u64> {
-        self.requests
-            .get(&id.0)
-            .filter(|first| first.kind == kind)
-            .map(|first| first.made)
+        if self.planted.has(Bug::RepeatedRequestApplied) {
+            return None;
+        }
+        let first = self.requests.get(&id.0).filter(|first| first.kind == kind)?;
+        mark("repeated_request");
+        Some(first.made)
     }
 
     /// Whether one more request fits.
@@ -155,8 +175,12 @@ impl Recent {
 
     /// Forgets what is older than the window.
     pub fn expire(&mut self, now_ms: u64, changes: &mut Changes) {
+        let window_ms = match self.planted.has(Bug::DedupeForgetsEarly) {
+            true => 1_000,
+            false => limits::WINDOW_MS,
+        };
         while let Some(oldest) = self.added.front().copied() {
-            if oldest.time_ms.saturating_add(limits::WINDOW_MS) >= now_ms {
+            if oldest.time_ms.saturating_add(window_ms) >= now_ms {
                 break;
             }
             self.added.pop_front();
@@ -166,33 +190,26 @@ impl Recent {
             for key in self.request_keys.drain(..oldest.requests as usize) {
                 self.requests.remove(&key);
             }
-            changes.delete(Family::Recent, oldest.index.to_be_bytes().to_vec());
+            changes.delete(Family::Recent, Pair::key(oldest.index));
         }
     }
 
-    /// Ends an entry: writes what it added.
-    pub fn close_entry(&mut self, index: u64, time_ms: u64, changes: &mut Changes) {
+    /// Ends an entry: writes what it added, as a state of this level keeps it.
+    pub fn close_entry(&mut self, index: u64, time_ms: u64, format_level: u32, changes: &mut Changes) {
         if self.open_sends == 0 && self.open_requests == 0 {
             return;
         }
         let (sends, requests) = (self.open_sends as usize, self.open_requests as usize);
-        let mut writer = Writer::with_capacity(24 + sends * 24 + requests * 25);
-        writer.u8(VERSION);
-        writer.varint(time_ms);
-        writer.varint(sends as u64);
-        for key in self.send_keys.range(self.send_keys.len() - sends..) {
-            writer.u64(key[0]);
-            writer.u64(key[1]);
-            writer.u64(self.sends[key].0);
+        let newest_sends = self.send_keys.range(self.send_keys.len() - sends..);
+        let newest_requests = self.request_keys.range(self.request_keys.len() - requests..);
+        let pair = Pair {
+            time_ms,
+            sends: newest_sends.map(|key| (*key, self.sends[key])).collect(),
+            requests: newest_requests.map(|id| (*id, self.requests[id])).collect(),
+        };
+        if !self.planted.has(Bug::DedupeWindowNotStored) {
+            changes.put(Family::Recent, Pair::key(index), pair.encode(index, format_level));
         }
-        writer.varint(requests as u64);
-        for key in self.request_keys.range(self.request_keys.len() - requests..) {
-            let first = self.requests[key];
-            writer.raw(key);
-            writer.u8(first.kind as u8);
-            writer.u64(first.made);
-        }
-        changes.put(Family::Recent, index.to_be_bytes().to_vec(), writer.into_vec());
         self.added.push_back(Added {
             time_ms,
             index,
@@ -204,50 +221,23 @@ impl Recent {
 
     /// Takes a stored pair in, on opening; pairs come in the order of the log.
     pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
-        let index = <[u8; 8]>::try_from(key).map_err(|_| DecodeError::Bounds { what: WHAT })?;
-        let mut reader = Reader::new(WHAT, value);
-        reader.version(VERSION)?;
-        let time_ms = reader.varint()?;
-        let sends = reader.count(24)?;
-        for _ in 0..sends {
-            let key = [reader.u64()?, reader.u64()?];
-            self.sends.insert(key, Packed(reader.u64()?));
+        let (index, pair) = Pair::decode(key, value)?;
+        let count = |count: usize| u32::try_from(count).map_err(|_| DecodeError::Bounds { what: "recent" });
+        self.added.push_back(Added {
+            time_ms: pair.time_ms,
+            index,
+            sends: count(pair.sends.len())?,
+            requests: count(pair.requests.len())?,
+        });
+        for (key, packed) in pair.sends {
+            self.sends.insert(key, packed);
             self.send_keys.push_back(key);
         }
-        let requests = reader.count(25)?;
-        for _ in 0..requests {
-            let id = reader.id16()?;
-            let kind = request_kind(reader.u8()?)?;
-            self.requests.insert(
-                id,
-                FirstOutcome {
-                    kind,
-                    made: reader.u64()?,
-                },
-            );
+        for (id, first) in pair.requests {
+            self.requests.insert(id, first);
             self.request_keys.push_back(id);
         }
-        reader.end()?;
-        let count = |count: usize| u32::try_from(count).map_err(|_| DecodeError::Bounds { what: WHAT });
-        let (sends, requests) = (count(sends)?, count(requests)?);
-        self.added.push_back(Added {
-            time_ms,
-            index: u64::from_be_bytes(index),
-            sends,
-            requests,
-        });
         Ok(())
-    }
-}
-
-fn request_kind(number: u8) -> Result<RequestKind, DecodeError> {
-    match number {
-        1 => Ok(RequestKind::CreateTopic),
-        2 => Ok(RequestKind::DeleteTopic),
-        3 => Ok(RequestKind::CreateConsumerGroup),
-        4 => Ok(RequestKind::Lease),
-        5 => Ok(RequestKind::ChangeVisibility),
-        kind => Err(DecodeError::Kind { what: WHAT, kind }),
     }
 }
 
@@ -255,10 +245,15 @@ fn request_kind(number: u8) -> Result<RequestKind, DecodeError> {
 mod tests {
     use super::*;
     use crate::state::kv::{Change, Kv, KvView, memory::MemoryKv};
+    use crate::state::level::FORMAT_LEVEL;
     use proptest::prelude::*;
 
     #[test]
     fn is_kept_for_the_window_and_reloaded() {
+        (1..=FORMAT_LEVEL).for_each(kept_and_reloaded);
+    }
+
+    fn kept_and_reloaded(level: u32) {
         let kv = MemoryKv::new();
         let mut recent = Recent::default();
         let mut changes = Changes::default();
@@ -270,7 +265,7 @@ mod tests {
                 made: 77,
             },
         );
-        recent.close_entry(5, 1_000, &mut changes);
+        recent.close_entry(5, 1_000, level, &mut changes);
         kv.write(changes.into_batch()).expect("write");
         let mut again = Recent::default();
         for (key, value) in kv.scan(Family::Recent, &[], &[], 9).expect("scan") {
@@ -296,9 +291,6 @@ mod tests {
         #[test]
         fn any_bytes_are_loaded_or_refused(key: Vec<u8>, value: Vec<u8>) {
             let _ = Recent::default().load(&key, &value);
-            let mut value = value;
-            value.insert(0, VERSION);
-            let _ = Recent::default().load(&[0; 8], &value);
         }
 
         #[test]

@@ -13,7 +13,7 @@
 //! The first record of a run is compared with (entry, time) of its head and slot 0. Bodies stay in the log: in the
 //! run's own entry, in an older one (dead letters), or in a later one to which they were carried over.
 
-use super::codec::{DecodeError, Reader, Writer};
+use super::codec::{DecodeError, Reader, Writer, unzigzag, zigzag};
 use super::identity::{QueueOffset, TopicId};
 use super::plan::RecordLocation;
 use ledgermq_raft_store::types::LogIndex;
@@ -166,17 +166,6 @@ pub(crate) fn run_key_first(key: &[u8]) -> Result<QueueOffset, DecodeError> {
         Some(Ok(first)) => Ok(QueueOffset(u64::from_be_bytes(first))),
         _ => Err(DecodeError::Bounds { what: "run key" }),
     }
-}
-
-/// The difference of two numbers, small whichever is larger.
-fn zigzag(from: u64, to: u64) -> u64 {
-    let difference = to.wrapping_sub(from) as i64;
-    ((difference << 1) ^ (difference >> 63)) as u64
-}
-
-fn unzigzag(from: u64, code: u64) -> u64 {
-    let difference = (code >> 1) ^ (code & 1).wrapping_neg();
-    from.wrapping_add(difference)
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 mod consuming;
 mod cutting;
 mod fifo;
+mod golden;
 mod harness;
 mod histories;
 mod installing;
+mod levels;
 mod sending;
 mod stores;

@@ -14,6 +14,7 @@ use super::queue::Ahead;
 use super::reference::Reference;
 use super::retained;
 use super::topic::{ConsumerGroup, Topic};
+use crate::planted::Bug;
 use ledgermq_raft_store::types::{EntryId, LogIndex};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -195,7 +196,9 @@ impl View {
             true => None,
             false => Some(Meta::of(kv).map_err(KvError::new)?),
         };
-        kv.flush()?;
+        if !self.shared.read().planted.has(Bug::ReleasedBeforeFlush) {
+            kv.flush()?;
+        }
         let Some(meta) = before else { return Ok(None) };
         self.shared.released.send_if_modified(|released| {
             let later = meta.cut > *released;
@@ -203,6 +206,16 @@ impl View {
             later
         });
         Ok(meta.applied)
+    }
+
+    /// The level of the state's formats.
+    pub fn format_level(&self) -> u32 {
+        *self.shared.format_level.borrow()
+    }
+
+    /// The same, and its changes.
+    pub fn format_level_watch(&self) -> watch::Receiver<u32> {
+        self.shared.format_level.subscribe()
     }
 
     /// Records of entries up to this one are forgotten; 0 for none.

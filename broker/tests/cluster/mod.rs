@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ledgermq_broker::config::RawConfig;
 use ledgermq_broker::kv::memory::MemoryKv;
-use ledgermq_broker::{Broker, BrokerError, KvSource, Seams, Spawn, Tuning, open};
+use ledgermq_broker::{Broker, BrokerError, KvSource, Planted, Seams, Spawn, Tuning, open};
 use ledgermq_proto::net::{ChannelOptions, TcpNet, channel};
 use ledgermq_proto::rocketmq::messaging_service_client::MessagingServiceClient;
 use ledgermq_proto::rocketmq::receive_message_response::Content;
@@ -16,7 +16,7 @@ use ledgermq_proto::rocketmq::{
     ReceiveMessageRequest, Resource, SendMessageRequest, SendMessageResponse, SystemProperties,
 };
 use ledgermq_raft_store::ReplicaId;
-use ledgermq_raft_store::disk::RealDisk;
+use ledgermq_raft_store::disk::{Disk, RealDisk};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -61,6 +61,16 @@ impl Cluster {
 
     /// The first `born` of them are the broker group's members; the others are empty.
     pub async fn born(count: u64, born: u64, change: impl Fn(&mut RawConfig)) -> Self {
+        Self::on(|_| Arc::new(RealDisk), count, born, change).await
+    }
+
+    /// The same, each log on a disk of its own.
+    pub async fn on(
+        disk: impl Fn(u64) -> Arc<dyn Disk>,
+        count: u64,
+        born: u64,
+        change: impl Fn(&mut RawConfig),
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let mut replicas = BTreeMap::new();
         for id in 1..=count {
@@ -71,6 +81,8 @@ impl Cluster {
                 data_dir: dir.path().join(id.to_string()),
                 name_servers: Vec::new(),
                 segment_bytes: 16 << 20,
+                // Tests don't depend on how full this machine is.
+                disk_full_percent: 100,
                 ..RawConfig::default()
             };
             change(&mut raw);
@@ -78,11 +90,12 @@ impl Cluster {
             let seams = Seams {
                 tuning: Tuning::default(),
                 net: Arc::new(TcpNet),
-                disk: Arc::new(RealDisk),
+                disk: disk(id),
                 kv: KvSource::Memory(MemoryKv::new()),
                 wall_clock: Arc::new(unix_ms),
                 seed: unix_ms() ^ id << 48,
                 spawn: Spawn::Here,
+                planted: Planted::default(),
             };
             let (broker, driver) = open(config, seams).await.expect("open");
             let (stop, stopped) = oneshot::channel::<()>();

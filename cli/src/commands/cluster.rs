@@ -42,6 +42,8 @@ pub struct BrokerGroup {
     pub leader: Option<u64>,
     /// What an acknowledgement stands for.
     pub durability: String,
+    /// The format level of the state; null where nobody tells it.
+    pub format_level: Option<u32>,
     /// Its replicas, by number.
     pub replicas: Vec<Replica>,
 }
@@ -63,6 +65,10 @@ pub struct Replica {
     pub applied_index: u64,
     /// Heard by the leader within an election timeout, and writable.
     pub healthy: bool,
+    /// The version it runs; null when it tells none or is not connected to the leader.
+    pub version: Option<String>,
+    /// The highest format level it supports; null while it is not connected to the leader.
+    pub format_level_max: Option<u32>,
 }
 
 /// Asks for the state of the cluster: each broker group's own replicas know the most of it; those of another know only
@@ -107,12 +113,15 @@ fn broker_group(it: admin::BrokerGroup) -> BrokerGroup {
         committed_index: it.committed_index,
         applied_index: it.applied_index,
         healthy: it.healthy,
+        version: Some(it.version).filter(|version| !version.is_empty()),
+        format_level_max: it.format_level_max,
     };
     BrokerGroup {
         name: it.name,
         term: it.term,
         leader: it.leader,
         durability: it.durability,
+        format_level: Some(it.format_level).filter(|level| *level > 0),
         replicas: it.replicas.into_iter().map(replica).collect(),
     }
 }
@@ -135,8 +144,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 fn print(broker_group: BrokerGroup) -> Result<(), Failure> {
     let leader = broker_group.leader.map_or("none".to_owned(), |id| id.to_string());
     line_out(&format!(
-        "broker group {}: term {}, leader {leader}, durability {}",
-        broker_group.name, broker_group.term, broker_group.durability
+        "broker group {}: term {}, leader {leader}, durability {}, format level {}",
+        broker_group.name,
+        broker_group.term,
+        broker_group.durability,
+        known(broker_group.format_level)
     ))?;
     if broker_group.replicas.len() == 1 {
         line_out("  one replica: no redundancy, a lost disk loses messages")?;
@@ -144,7 +156,17 @@ fn print(broker_group: BrokerGroup) -> Result<(), Failure> {
     if broker_group.durability == "memory-quorum" {
         line_out("  memory-quorum: a power failure of several replicas can lose acknowledged messages")?;
     }
-    let mut table = Table::new(&["REPLICA", "ADDRESS", "ROLE", "LAST", "COMMITTED", "APPLIED", "HEALTHY"]);
+    let mut table = Table::new(&[
+        "REPLICA",
+        "ADDRESS",
+        "ROLE",
+        "LAST",
+        "COMMITTED",
+        "APPLIED",
+        "HEALTHY",
+        "VERSION",
+        "LEVEL",
+    ]);
     for it in broker_group.replicas {
         table.row(vec![
             it.id.to_string(),
@@ -154,7 +176,13 @@ fn print(broker_group: BrokerGroup) -> Result<(), Failure> {
             it.committed_index.to_string(),
             it.applied_index.to_string(),
             if it.healthy { "yes".to_owned() } else { "no".to_owned() },
+            known(it.version),
+            known(it.format_level_max),
         ]);
     }
     table.print()
+}
+
+fn known(value: Option<impl std::fmt::Display>) -> String {
+    value.map_or("-".to_owned(), |value| value.to_string())
 }

@@ -62,9 +62,14 @@ pub async fn run(arguments: Arguments, log_format: LogFormat) -> Result<(), Fail
     let shutdown = async move {
         let _dropped = name_server_stops.await;
     };
-    let (_, name_server) = ledgermq_namesrv::serve(Arc::new(TcpNet), &layout.name_server, shutdown)
-        .await
-        .map_err(|error| Failure::local(format_args!("name server on {}", layout.name_server), error))?;
+    let (_, name_server) = ledgermq_namesrv::serve(
+        Arc::new(TcpNet),
+        &layout.name_server,
+        ledgermq_namesrv::Options::default(),
+        shutdown,
+    )
+    .await
+    .map_err(|error| Failure::local(format_args!("name server on {}", layout.name_server), error))?;
     let name_server = tokio::spawn(name_server);
 
     let mut replicas = replicas::start(&layout, arguments.processes, log_format).await?;

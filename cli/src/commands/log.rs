@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use ledgermq_broker::log_tools::RealDisk;
-use ledgermq_broker::log_tools::inspect::{self, Finding, InspectError, Place, Report, Severity};
+use ledgermq_broker::log_tools::inspect::{self, Finding, InspectError, Place, Report, SegmentReport, Severity};
 use serde_json::{Value, json};
 
+use crate::doctor::survey::Folder;
 use crate::failure::{Failure, Kind};
+use crate::limits::DOCTOR_DAMAGES_MAX;
 
 /// The flags.
 #[derive(Args)]
@@ -85,6 +87,32 @@ fn warn_if_running(found: &Found) {
     }
 }
 
+/// Checks every byte of a log for `ledgermq doctor`, as `verify` does. A folder that a broker runs on is not read.
+pub fn examine(dir: &Path) -> Result<Folder, Failure> {
+    let found = find(dir)?;
+    let identity = inspect::identity(&RealDisk, &found.place).map_err(|error| local(&found, error))?;
+    let mut folder = Folder {
+        log: found.place.log.display().to_string(),
+        is_running: found.is_running,
+        owner: identity.and_then(Result::ok).map(|it| (it.broker_group, it.id.get())),
+        ..Folder::default()
+    };
+    if found.is_running {
+        return Ok(folder);
+    }
+    let report = inspect::verify(&RealDisk, &found.place, &mut |_| {}).map_err(|error| local(&found, error))?;
+    folder.segments = report.segments.len() as u64;
+    folder.entries = report.segments.iter().map(SegmentReport::entries).sum();
+    // Corruption first: a warning must not push it out.
+    let mut findings: Vec<&Finding> = report.findings.iter().collect();
+    findings.sort_by_key(|finding| finding.severity != Severity::Corrupt);
+    let listed = findings.len().min(DOCTOR_DAMAGES_MAX);
+    folder.more = report.findings_more + (findings.len() - listed) as u64;
+    let damage = |finding: &&Finding| (finding.severity == Severity::Corrupt, words(finding));
+    folder.damages = findings.iter().take(listed).map(damage).collect();
+    Ok(folder)
+}
+
 fn local(found: &Found, error: std::io::Error) -> Failure {
     Failure::local(found.place.log.display(), error)
 }
@@ -108,6 +136,10 @@ fn severity(finding: &Finding) -> &'static str {
 }
 
 fn finding_text(finding: &Finding) -> String {
+    format!("{}: {}", severity(finding), words(finding))
+}
+
+fn words(finding: &Finding) -> String {
     let entry = finding
         .index
         .map(|index| format!(" (entry {index})"))
@@ -119,10 +151,7 @@ fn finding_text(finding: &Finding) -> String {
         remedy,
         ..
     } = finding;
-    format!(
-        "{}: {file} at byte {position}{entry}: {reason}; {remedy}",
-        severity(finding)
-    )
+    format!("{file} at byte {position}{entry}: {reason}; {remedy}")
 }
 
 /// A corrupt log ends the command with the code for "refused".

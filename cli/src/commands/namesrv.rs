@@ -27,9 +27,14 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         let signal = stop.await;
         tracing::info!(signal, "name server stops");
     };
-    let (address, serving) = ledgermq_namesrv::serve(Arc::new(TcpNet), &arguments.listen, shutdown)
-        .await
-        .map_err(|error| Failure::local(format_args!("listen on {}", arguments.listen), error))?;
+    let (address, serving) = ledgermq_namesrv::serve(
+        Arc::new(TcpNet),
+        &arguments.listen,
+        ledgermq_namesrv::Options::default(),
+        shutdown,
+    )
+    .await
+    .map_err(|error| Failure::local(format_args!("listen on {}", arguments.listen), error))?;
     line_out(&format!("name server {address}"))?;
     serving
         .await

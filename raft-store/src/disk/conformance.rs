@@ -9,7 +9,7 @@ use super::{Disk, Open};
 
 /// Runs the whole suite; `make` answers a disk and a directory on it that does not exist yet.
 pub fn run<D: Disk>(mut make: impl FnMut() -> (D, PathBuf)) {
-    let suite: [fn(&dyn Disk, &Path); 5] = [names, opening, reading_and_writing, lengths, removed_and_renamed];
+    let suite: [fn(&dyn Disk, &Path); 6] = [names, opening, reading_and_writing, lengths, removed_and_renamed, room];
     for case in suite {
         let (disk, dir) = make();
         disk.create_dir_all(&dir.join("log")).expect("create directories");
@@ -124,4 +124,11 @@ fn removed_and_renamed(disk: &dyn Disk, dir: &Path) {
         "a new file of an old name is empty"
     );
     block_on(disk.sync_dir(dir)).expect("sync directory");
+}
+
+fn room(disk: &dyn Disk, dir: &Path) {
+    let space = disk.space(dir).expect("space");
+    assert!(space.total_bytes > 0 && space.free_bytes <= space.total_bytes);
+    let none = disk.space(&dir.join("none")).expect_err("no such directory");
+    assert_eq!(none.kind(), ErrorKind::NotFound);
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{Disk, DiskFile, Open};
+use super::{Disk, DiskFile, Open, Space};
 use state::{InodeId, State};
 
 /// A disk in memory with faults on demand. A clone is the same disk.
@@ -174,6 +174,10 @@ impl Disk for FaultyDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.lock().remove(path)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.lock().space(dir)
     }
 
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {

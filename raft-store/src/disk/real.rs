@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
-use super::{Disk, DiskFile, Open};
+use super::{Disk, DiskFile, Open, Space};
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +68,16 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(dir)?;
+        // What is kept for the superuser is neither free nor usable.
+        let usable = found.f_blocks.saturating_sub(found.f_bfree) + found.f_bavail;
+        Ok(Space {
+            total_bytes: usable.saturating_mul(found.f_frsize),
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        })
     }
 
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {

@@ -7,6 +7,13 @@ use crate::machine::Machine;
 use crate::membership::{Change, Changed};
 use crate::status::State;
 use crate::types::ReplicaId;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Keeps the membership as it is, as far as this replica changes it, until it is dropped.
+#[derive(Debug)]
+pub struct MembershipHold {
+    _turn: OwnedSemaphorePermit,
+}
 
 impl<M: Machine> Handle<M> {
     /// Makes an empty, running replica a learner: it receives the log and does not vote.
@@ -34,6 +41,12 @@ impl<M: Machine> Handle<M> {
     /// Takes note that a member is reached at other addresses. It must answer there.
     pub async fn set_replica_address(&self, member: Candidate) -> Result<(), MembershipError> {
         self.change(Change::SetAddress(member)).await.map(drop)
+    }
+
+    /// Keeps this replica from changing the membership while what depends on all members is decided. `None` while a
+    /// change is under way.
+    pub fn hold_membership(&self) -> Option<MembershipHold> {
+        self.parts.changes.hold().map(|_turn| MembershipHold { _turn })
     }
 
     async fn change(&self, change: Change) -> Result<Option<String>, MembershipError> {

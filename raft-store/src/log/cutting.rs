@@ -20,6 +20,8 @@ use crate::log::segment::{Segment, zero};
 use crate::log::sidecar::{Place, Sidecar, read_positions, sidecar_name};
 use crate::log::sweeper::Retired;
 use crate::log::writer::{Store, Writer};
+use crate::marks::mark;
+use crate::planted::Bug;
 use crate::types::{EntryId, LogIndex, Term};
 
 fn refused(reason: String) -> io::Error {
@@ -80,6 +82,7 @@ struct Kept {
 impl Writer {
     /// Drops the entries behind `last`. `InvalidInput` when that reaches into what was purged.
     pub(super) async fn truncate_after(&mut self, last: Option<LogIndex>) -> io::Result<()> {
+        let synced = self.shared.index().state().durable;
         self.settle().await?;
         let shared = self.shared();
         let found = {
@@ -101,6 +104,10 @@ impl Writer {
         let Some((end, segment)) = found else {
             return Err(io::Error::other("an entry has no place in the log"));
         };
+        mark("log_truncated");
+        if synced.is_some_and(|id| id.index >= end) {
+            mark("truncation_of_synced_entry");
+        }
         shared.load(segment)?;
         let kept = self.kept(end, segment)?;
         let whole = kept.header.first == end;
@@ -117,18 +124,24 @@ impl Writer {
                 until: kept.until.into(),
             },
         };
-        self.store
-            .mark(Marks {
-                cut: Some(cut),
-                ..self.store.marked
-            })
-            .await?;
+        let announced = Marks {
+            cut: Some(cut),
+            ..self.store.marked
+        };
+        if !shared.planted.has(Bug::CutUnannounced) {
+            self.store.mark(announced).await?;
+        }
         let dropped = shared.index().truncate(end);
+        if !dropped.is_empty() {
+            mark("truncation_over_segments");
+        }
         self.store.delete(&dropped).await?;
         (self.store.segment, self.store.sidecar) = (None, None);
         self.store.unsealed = !whole;
         if !whole {
-            zero(&kept.file, cut.position, cut.until)?;
+            if !shared.planted.has(Bug::TruncatedBytesAccepted) {
+                zero(&kept.file, cut.position, cut.until)?;
+            }
             kept.file.sync().await?;
             self.resume(kept, end)?;
         }
@@ -226,6 +239,10 @@ impl Writer {
             return Ok(());
         }
         if goes_on && (held == Some(upto) || upto.index.next() == first) {
+            if shared.planted.has(Bug::PurgeBeforeMarks) {
+                let dropped = shared.index().purge(upto);
+                self.store.retire(dropped).await?;
+            }
             self.store
                 .mark(Marks {
                     purged: Some(upto),
@@ -233,8 +250,10 @@ impl Writer {
                 })
                 .await?;
             let dropped = shared.index().purge(upto);
+            mark("log_purged");
             return self.store.retire(dropped).await;
         }
+        mark("log_restarted");
         let all = oldest.map(|oldest| Cut {
             segment: oldest - 1,
             position: u64::MAX,

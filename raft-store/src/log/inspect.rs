@@ -30,7 +30,7 @@ use crate::log::format::{
 };
 use crate::log::limits::INSPECT_FINDINGS_MAX;
 use crate::log::reading::read_header;
-use crate::log::slots::Slots;
+use crate::log::slots::{Slots, VOTE_LOST, vote_is_lost};
 use crate::types::{EntryId, LogIndex, Term};
 use chain::{Chain, Visit};
 use reader::Reader;
@@ -248,6 +248,9 @@ pub fn segment_bytes(disk: &dyn Disk, dir: &Path) -> io::Result<u64> {
 pub fn walk(disk: &dyn Disk, dir: &Path, scope: &Scope, visit: Visit<'_>) -> io::Result<Report> {
     let mut report = Report::default();
     report.vote = slot(disk, dir, "vote", &mut report)?;
+    if vote_is_lost(disk, dir)? {
+        report.corrupt("vote", 0, None, VOTE_LOST);
+    }
     let committed = Slots::peek(disk, &dir.join("committed"))?;
     // The committed id is only a hint: when it cannot be read, it starts anew.
     report.committed = committed.ok().flatten().as_deref().and_then(format::decode_committed);

@@ -27,10 +27,11 @@ use crate::log::scan::{Depth, Evidence, Scan, evidence, scan};
 use crate::log::segment::{Segment, zero};
 use crate::log::shared::{Committed, Shared};
 use crate::log::sidecar::{Place, Sidecar, read_positions, read_summary, segment_of_sidecar};
-use crate::log::slots::Slots;
+use crate::log::slots::{Slots, VOTE_LOST, vote_is_lost};
 use crate::log::sweeper::Sweeper;
 use crate::log::writer::{Store, Writer};
 use crate::log::{Corruption, LogOptions, OpenLogError};
+use crate::marks::mark;
 use crate::types::{EntryId, LogIndex};
 
 /// A segment file with an intact header.
@@ -59,7 +60,13 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         disk.sync_dir(parent).await?;
     }
+    if vote_is_lost(disk.as_ref(), dir)? {
+        return Err(corrupt("vote", 0, None, VOTE_LOST));
+    }
     let (mut vote, kept_vote) = open_slots(disk.as_ref(), dir, "vote").await?;
+    if !disk.exists(&dir.join("marks"))? {
+        disk.sync_dir(dir).await?;
+    }
     let (mut marks, kept_marks) = open_slots(disk.as_ref(), dir, "marks").await?;
     let (committed, kept_committed) = open_committed(disk.as_ref(), dir).await?;
     let mut marked = match &kept_marks {
@@ -87,7 +94,13 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
         slots: committed,
         id: kept_committed,
     };
-    let shared = Shared::new(disk.clone(), options.dir.clone(), index, kept_vote, committed);
+    let shared = Shared::new(
+        disk.clone(),
+        (options.dir.clone(), options.planted),
+        index,
+        kept_vote,
+        committed,
+    );
     let shared = Arc::new(shared);
     let (segment, sidecar) = newest.unzip();
     let (retired, receiver) = mpsc::unbounded_channel();
@@ -154,6 +167,7 @@ async fn finish_cut(disk: &dyn Disk, dir: &Path, marked: &Marks) -> io::Result<(
     let mut later = segment_numbers(disk, dir)?;
     later.retain(|segment| *segment > cut.segment);
     later.reverse();
+    mark("truncation_finished");
     tracing::info!(
         segment = cut.segment,
         position = cut.position,
@@ -256,7 +270,7 @@ async fn recover(
         let mut known = read_positions(disk, dir, (&header, checksum), &file)?;
         let depth = if after.is_none() { Depth::Bodies } else { Depth::Headers };
         let before = last_at(&known.place, &header, last);
-        let mut scanned = scan(&file, &header, known.place, before, depth)?;
+        let mut scanned = scan(&file, &header, known.place, before, depth, options.planted)?;
         let name = segment_name(header.segment);
         let next = scanned.place.next;
         match after {
@@ -275,6 +289,7 @@ async fn recover(
         terms.append(&mut known.terms);
         segments.push_back(indexed(&header, &file, scanned.place, Some(known.positions)));
         if after.is_some() {
+            mark("sidecar_rebuilt");
             sidecar.finish(scanned.place)?;
         } else {
             newest = Some((header, file, scanned, sidecar));
@@ -283,6 +298,9 @@ async fn recover(
     let end = last.map_or(LogIndex(0), |last| last.index.next());
     // Everything was purged, yet the deletion did not survive.
     if let Some(purged) = purged.filter(|purged| end.get() <= purged.index.get() + 1) {
+        if !segments.is_empty() {
+            mark("purge_finished");
+        }
         let leftover: Vec<u64> = segments.iter().rev().map(|segment| segment.segment).collect();
         delete_segments(disk, &options.dir, &leftover)?;
         let index = Index::new(Some(purged), VecDeque::new(), Vec::new(), end, options.tail_cache_bytes);
@@ -357,6 +375,7 @@ async fn mend(
         });
     }
     if found.frames {
+        mark("torn_tail_cut");
         tracing::warn!(file = name, position, index = %next, reason = scanned.stop, "a torn tail is cut");
     }
     if found.frames || found.garbage && !header.recycled {

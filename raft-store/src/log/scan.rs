@@ -10,6 +10,7 @@ use crate::log::format::{
 };
 use crate::log::limits::{BODY_BYTES_MAX, WRITE_AHEAD_BYTES_MAX};
 use crate::log::sidecar::Place;
+use crate::planted::{Bug, Planted};
 use crate::types::{EntryId, LogIndex};
 
 /// Whether bodies are checked as well as headers.
@@ -119,6 +120,7 @@ pub fn scan(
     from: Place,
     last: Option<EntryId>,
     depth: Depth,
+    planted: Planted,
 ) -> io::Result<Scan> {
     let mut window = Window::new(file, if depth == Depth::Bodies { 1 << 20 } else { 4 << 10 });
     let mut scan = Scan {
@@ -144,13 +146,15 @@ pub fn scan(
         let follows =
             (header.segment, header.generation, header.previous) == (segment.segment, segment.generation, chain);
         let in_order = header.id.index == next && scan.last.is_none_or(|last| last.term <= header.id.term);
-        if !follows || (is_entry && !in_order) || header.body_len as usize > BODY_BYTES_MAX {
+        let continues = follows && (in_order || !is_entry) || planted.has(Bug::RecycledBytesAccepted);
+        if !continues || header.body_len as usize > BODY_BYTES_MAX {
             scan.stop = "the frame does not continue the chain".to_owned();
             return Ok(scan);
         }
         let body = position + FRAME_HEADER_BYTES as u64;
         if is_entry
             && depth == Depth::Bodies
+            && !planted.has(Bug::TornTailAccepted)
             && window.body_crc(body, header.body_len as usize)? != Some(header.body_crc)
         {
             scan.stop = "the body's checksum is wrong".to_owned();

@@ -19,6 +19,7 @@ use crate::log::reading::read_header;
 use crate::log::scan::{Depth, scan};
 use crate::log::sidecar::{self, Place};
 use crate::log::slots::Slots;
+use crate::planted::Planted;
 use crate::types::{EntryId, LogIndex};
 
 /// Called once an append is durable, or will never be.
@@ -73,12 +74,16 @@ pub struct Committed {
 
 /// State shared between handles and writer.
 pub struct Shared {
+    /// A bug on purpose.
+    pub planted: Planted,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     index: Mutex<Index>,
     inbox: Mutex<Inbox>,
     vote: Mutex<Option<Bytes>>,
     committed: Mutex<Committed>,
+    /// What was found damaged first, and how often something was.
+    damage: Mutex<Option<(String, u64)>>,
     /// Names of files that new segments are written over.
     spares: Mutex<VecDeque<String>>,
     /// Newest durable index; 0 also while there is none.
@@ -94,15 +99,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, index: Index, vote: Option<Bytes>, committed: Committed) -> Shared {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        (dir, planted): (PathBuf, Planted),
+        index: Index,
+        vote: Option<Bytes>,
+        committed: Committed,
+    ) -> Shared {
         let durable = index.state().durable.map_or(LogIndex(0), |id| id.index);
         Shared {
+            planted,
             disk,
             dir,
             index: Mutex::new(index),
             inbox: Mutex::default(),
             vote: Mutex::new(vote),
             committed: Mutex::new(committed),
+            damage: Mutex::default(),
             spares: Mutex::default(),
             durable: watch::Sender::new(durable),
             notify: Notify::new(),
@@ -112,6 +125,26 @@ impl Shared {
 
     pub fn index(&self) -> MutexGuard<'_, Index> {
         lock(&self.index)
+    }
+
+    /// See [`super::Log::damage`].
+    pub fn damage(&self) -> MutexGuard<'_, Option<(String, u64)>> {
+        lock(&self.damage)
+    }
+
+    /// Reading from this entry on found damage. What is purged meanwhile is none.
+    pub fn note_damage(&self, from: LogIndex, error: &io::Error) {
+        if self.index().id(from).is_none() {
+            return;
+        }
+        let mut damage = self.damage();
+        match &mut *damage {
+            Some((_, count)) => *count += 1,
+            None => {
+                tracing::error!(entry = from.get(), %error, "the log is damaged: verify it");
+                *damage = Some((error.to_string(), 1));
+            }
+        }
     }
 
     /// Reads the positions of a segment: from its sidecar, or from the segment itself where that is not whole.
@@ -137,7 +170,7 @@ impl Shared {
         let mut positions = known.positions;
         if positions.len() as u64 != entries {
             let start = Place::start(&header, checksum);
-            let scanned = scan(&file, &header, start, last, Depth::Headers)?;
+            let scanned = scan(&file, &header, start, last, Depth::Headers, self.planted)?;
             if (scanned.positions.len() as u64) < entries {
                 return Err(damaged(&format!(
                     "only {} of {entries} entries are intact: {}",

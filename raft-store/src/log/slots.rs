@@ -26,6 +26,14 @@ pub struct Slots {
 #[derive(Debug)]
 pub struct Unreadable(pub HeaderError);
 
+/// What is said of a vote that is lost.
+pub const VOTE_LOST: &str = "the file is missing, although this replica may have voted";
+
+/// Whether the vote was lost: the name of its file is durable before the file of the marks is made.
+pub fn vote_is_lost(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+    Ok(disk.exists(&dir.join("marks"))? && !disk.exists(&dir.join("vote"))?)
+}
+
 enum Slot {
     Value(u64, Bytes),
     Never,

@@ -17,6 +17,7 @@ use crate::log::format::{segment_name, spare_name};
 use crate::log::limits::{SPARES_MAX, SWEEP_PAUSE, SWEEP_READERS_WAIT};
 use crate::log::shared::Shared;
 use crate::log::sidecar::sidecar_name;
+use crate::marks::mark;
 
 /// A purged segment, and the file that readers may still hold.
 pub type Retired = (u64, Arc<dyn DiskFile>);
@@ -55,6 +56,7 @@ impl Sweeper {
             self.disk.rename(&path, &self.dir.join(&spare))?;
             self.disk.sync_dir(&self.dir).await?;
             self.shared.spares().push_back(spare);
+            mark("segment_spared");
             return Ok(());
         }
         self.disk.remove(&path)?;

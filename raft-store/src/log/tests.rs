@@ -2,7 +2,7 @@
 
 mod basics;
 mod damage;
-mod histories;
+pub mod histories;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::disk::{Disk, FaultyDisk};
 use crate::log::{Frame, FrameKind, Log, LogOptions, OpenLogError};
+use crate::planted::Planted;
 use crate::types::{EntryId, LogIndex};
 
 const DIR: &str = "/data/log";
@@ -24,6 +25,7 @@ fn options() -> LogOptions {
         segment_bytes: 4096,
         tail_cache_bytes: 1 << 10,
         seed: 1,
+        planted: Planted::default(),
     }
 }
 

@@ -24,6 +24,8 @@ use crate::log::shared::{Done, Op, Reply, Shared, stopped};
 use crate::log::sidecar::Sidecar;
 use crate::log::slots::Slots;
 use crate::log::sweeper::{Retired, Sweeper};
+use crate::marks::mark;
+use crate::planted::Bug;
 use crate::types::{LogIndex, Term};
 
 /// The driver of a log. In production it runs on an operating system thread of its own, inside a current-thread tokio
@@ -93,6 +95,7 @@ impl Writer {
         let reason = match self.serve().await {
             Ok(()) => "it was closed".to_owned(),
             Err(error) => {
+                mark("log_poisoned");
                 tracing::error!(%error, dir = %self.store.dir.display(), "the log failed and stops for good");
                 error.to_string()
             }
@@ -199,6 +202,12 @@ impl Writer {
         }
         let before = self.shared.index().id_below(first.get());
         let spare = self.shared.spares().pop_front();
+        if before.is_some() {
+            mark("segment_rolled");
+        }
+        if spare.is_some() {
+            mark("segment_recycled");
+        }
         let header = SegmentHeader {
             segment: self.store.next_segment,
             generation: self.store.draws.draw() as u32,
@@ -243,7 +252,11 @@ impl Writer {
         }
         if segment.is_dirty() {
             let started = Instant::now();
-            segment.sync().await?;
+            let synced = match segment.sync().await {
+                Err(_) if self.shared.planted.has(Bug::SyncRetried) => segment.sync().await,
+                synced => synced,
+            };
+            synced?;
             self.shared.histogram.count(started.elapsed());
         }
         if !self.batch.positions.is_empty() {
@@ -273,12 +286,20 @@ impl Writer {
 
     /// Makes everything written so far durable and reports it, in order.
     pub(super) async fn settle(&mut self) -> io::Result<()> {
+        if self.shared.planted.has(Bug::AckBeforeFsync) {
+            self.report();
+        }
         self.sync().await?;
         self.batch.bytes = 0;
+        self.report();
+        Ok(())
+    }
+
+    /// Tells whoever waits that what was written is durable.
+    fn report(&mut self) {
         for done in self.batch.done.drain(..) {
             done(Ok(()));
         }
-        Ok(())
     }
 
     /// Says on disk that everything is durable, so that damage to the newest entries is not mistaken for a torn write.
@@ -299,8 +320,14 @@ impl Writer {
     }
 
     async fn save_vote(&mut self, vote: Bytes) -> io::Result<()> {
-        self.settle().await?;
-        self.store.vote.replace(&vote).await?;
+        if !self.shared.planted.has(Bug::VoteBeforeAppends) {
+            self.settle().await?;
+        }
+        if self.shared.planted.has(Bug::VoteNotSynced) {
+            self.store.vote.note(&vote)?;
+        } else {
+            self.store.vote.replace(&vote).await?;
+        }
         *self.shared.vote() = Some(vote);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Raft};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{Asked, Change, Changed, Outcome, Progress};
@@ -15,6 +15,7 @@ use crate::bootstrap::Candidate;
 use crate::errors::MembershipError;
 use crate::introduction::{self, Rejection};
 use crate::limits;
+use crate::marks::mark;
 use crate::peer::link::Links;
 use crate::peer::passport::Passport;
 use crate::peer::presence::Presence;
@@ -36,6 +37,8 @@ pub struct Membership {
     pub presence: Arc<Presence>,
     /// A replica silent for so long does not count as living.
     pub silence: Duration,
+    /// The level of the state: who supports less is not let in.
+    pub level: watch::Receiver<u32>,
 }
 
 impl Membership {
@@ -101,6 +104,7 @@ impl Membership {
         let cluster_id = self.passport.identity().cluster_id.unwrap_or_default();
         let reply = self.identify(*id, peer_address).await?;
         introduction::free(&reply, Some(&cluster_id)).map_err(rejected)?;
+        introduction::supports(&reply, *self.level.borrow()).map_err(rejected)?;
         let (links, passport) = (&self.links, &self.passport);
         introduction::adopt(links, passport, *id, reply.incarnation, peer_address, &cluster_id)
             .await
@@ -142,7 +146,9 @@ impl Membership {
             self.caught_up(id)?;
         }
         self.commit(ChangeMembers::AddVoterIds(BTreeSet::from([id.get()])))
-            .await
+            .await?;
+        mark("learner_promoted");
+        Ok(())
     }
 
     fn progress(&self, id: u64) -> Progress {
@@ -317,7 +323,17 @@ impl Membership {
             return Err(MembershipError::Unknown(waited));
         };
         match changed {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                mark("membership_changed");
+                let members = self.membership();
+                if members
+                    .nodes()
+                    .any(|(id, _)| *id != self.own() && self.heard(&BTreeSet::from([*id])) == 0)
+                {
+                    mark("membership_changed_while_member_away");
+                }
+                Ok(())
+            }
             Err(RaftError::Fatal(fatal)) => Err(MembershipError::Stopped(fatal.to_string())),
             Err(RaftError::APIError(error)) => Err(refused(error)),
         }

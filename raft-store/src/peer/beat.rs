@@ -1,5 +1,5 @@
-//! The presence streams this replica keeps open to each other member: they show that it lives, and sample clocks; and
-//! a replica that was removed learns it here.
+//! The presence streams this replica keeps open to each other member: they show that it lives and what it runs, and
+//! sample clocks; and a replica that was removed learns it here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use crate::peer::clock::ClusterClock;
 use crate::peer::wire;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Config, Node};
+use crate::release::Release;
 
 /// Keeps one presence stream to every other member, through changes of the membership, until the core ends.
 pub async fn run(raft: Raft<Config, Adapter>, network: Network, clock: Arc<ClusterClock>, interval: Duration) {
@@ -69,6 +70,7 @@ async fn keep(network: Network, clock: Arc<ClusterClock>, id: u64, node: Node, i
             continue;
         };
         let refuses = status.code() == tonic::Code::FailedPrecondition;
+        network.presence.tried(id, Some((refuses, &words(&status))));
         if refuses && !refused {
             tracing::warn!(peer = id, reason = status.message(), "a replica refuses this one");
         }
@@ -81,6 +83,18 @@ async fn keep(network: Network, clock: Arc<ClusterClock>, id: u64, node: Node, i
     }
 }
 
+/// What a failed call says, with the cause below it: "transport error" alone tells nobody what to do.
+fn words(status: &Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    while let Some(below) = cause.and_then(std::error::Error::source) {
+        cause = Some(below);
+    }
+    match cause.map(ToString::to_string) {
+        Some(cause) if cause != status.message() => format!("{}: {cause}", status.message()),
+        _ => status.message().to_owned(),
+    }
+}
+
 /// When the beats that have no reply yet were sent, oldest first.
 type Sent = Arc<Mutex<VecDeque<Instant>>>;
 
@@ -89,7 +103,7 @@ async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, int
     let link = network.links.to(&node.peer_address);
     let sent = Sent::default();
     let beats = beats(
-        network.passport.header(id, node),
+        (network.passport.header(id, node), network.passport.release().clone()),
         clock.wall_clock(),
         Arc::clone(&sent),
         interval,
@@ -110,6 +124,7 @@ async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, int
             });
         }
         network.presence.heard(id);
+        network.presence.tried(id, None);
         let at = sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         if let Some(at) = at {
             clock.sample(id, reply.wall_ms, at);
@@ -118,14 +133,14 @@ async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, int
 }
 
 fn beats(
-    header: wire::Header,
+    introduction: (wire::Header, Release),
     wall: Arc<dyn Fn() -> u64 + Send + Sync>,
     sent: Sent,
     interval: Duration,
 ) -> impl Stream<Item = wire::Beat> + Send {
     stream::unfold(
-        (Some(header), 0u64, wall, sent),
-        move |(header, sequence, wall, sent)| async move {
+        (Some(introduction), 0u64, wall, sent),
+        move |(introduction, sequence, wall, sent)| async move {
             if sequence > 0 {
                 tokio::time::sleep(interval).await;
             }
@@ -137,10 +152,13 @@ fn beats(
                 }
                 sent.push_back(Instant::now());
             }
+            let (header, release) = introduction.unzip();
             let beat = wire::Beat {
                 header,
                 sequence,
                 wall_ms: wall(),
+                level: release.as_ref().map_or(0, |release: &Release| release.level),
+                version: release.map(|release| release.version).unwrap_or_default(),
             };
             Some((beat, (None, sequence + 1, wall, sent)))
         },

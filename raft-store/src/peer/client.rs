@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -29,8 +29,9 @@ use crate::peer::passport::Passport;
 use crate::peer::presence::Presence;
 use crate::peer::transfer;
 use crate::peer::wire::{self, WireError};
+use crate::planted::{Bug, Planted};
 use crate::raft::adapter::{Content, Labelled};
-use crate::raft::config::{Config, Node, Vote};
+use crate::raft::config::{Config, LogId, Node, Vote};
 use crate::raft::labels::Labels;
 
 /// Makes a client for each replica openraft wants to talk to.
@@ -44,6 +45,8 @@ pub struct Network {
     pub labels: Arc<Labels>,
     /// Replies count as signs of life.
     pub presence: Arc<Presence>,
+    /// A bug on purpose.
+    pub planted: Planted,
 }
 
 /// Which of a replica's connections a client appends through.
@@ -179,6 +182,8 @@ impl Peer {
             window,
             presence,
             target: self.target,
+            planted: self.network.planted,
+            agreed: false,
             ended: false,
             _open: open,
         }))
@@ -194,6 +199,10 @@ struct Window {
 
 struct Sent {
     at: Instant,
+    /// The last entry that the follower has once it took the request.
+    last: Option<LogId>,
+    /// It was counted before the reply came: a bug on purpose.
+    counted: bool,
     _request: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
 }
@@ -208,30 +217,41 @@ impl Window {
     }
 
     /// Waits for room for a request of so many bytes; `None` once the window is closed.
-    async fn admit(&self, bytes: usize) -> Option<()> {
+    async fn admit(&self, bytes: usize, last: Option<LogId>) -> Option<()> {
         let bytes = u32::try_from(bytes.clamp(1, limits::APPEND_BYTES_IN_FLIGHT)).unwrap_or(1);
         let request = Arc::clone(&self.requests).acquire_owned().await.ok()?;
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(bytes).await.ok()?;
         let sent = Sent {
             at: Instant::now(),
+            last,
+            counted: false,
             _request: request,
             _bytes: bytes,
         };
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push_back(sent);
+        self.sent().push_back(sent);
         Some(())
     }
 
-    fn answered(&self) {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    fn sent(&self) -> MutexGuard<'_, VecDeque<Sent>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest request was answered; whether it had been counted before.
+    fn answered(&self) -> bool {
+        self.sent().pop_front().is_some_and(|sent| sent.counted)
+    }
+
+    /// Counts the oldest request that was not, as if it had been answered.
+    fn count_unanswered(&self) -> Option<Option<LogId>> {
+        let mut sent = self.sent();
+        let next = sent.iter_mut().find(|sent| !sent.counted)?;
+        next.counted = true;
+        Some(next.last)
     }
 
     /// How long the oldest unanswered request has been waiting.
     fn waiting(&self) -> Option<Duration> {
-        self.sent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .front()
-            .map(|sent| sent.at.elapsed())
+        self.sent().front().map(|sent| sent.at.elapsed())
     }
 }
 
@@ -252,7 +272,8 @@ where
             let admitted = async {
                 let request = input.next().await?;
                 let bytes = request.entries.iter().map(|entry| entry.body_bytes() + 64).sum();
-                window.admit(bytes).await?;
+                let last = request.entries.last().map(|entry| entry.id).or(request.prev_log_id);
+                window.admit(bytes, last).await?;
                 Some(request)
             };
             let request = tokio::select! {
@@ -271,6 +292,9 @@ struct Replies {
     window: Arc<Window>,
     presence: Arc<Presence>,
     target: u64,
+    planted: Planted,
+    /// The follower took a request of this stream.
+    agreed: bool,
     ended: bool,
     /// Dropped with the replies, which ends the requests.
     _open: oneshot::Sender<()>,
@@ -278,9 +302,16 @@ struct Replies {
 
 impl Replies {
     async fn next(&mut self) -> Option<Result<StreamAppendResult<Config>, RPCError<Config>>> {
+        let mut patience = limits::APPEND_IDLE / 4;
         while !self.ended {
+            if self.planted.has(Bug::AckFromLeaderAlone) && self.agreed {
+                if let Some(last) = self.window.count_unanswered() {
+                    return Some(Ok(Ok(last)));
+                }
+                patience = Duration::from_millis(1);
+            }
             // An idle stream is fine, an unanswered request is not.
-            let reply = match tokio::time::timeout(limits::APPEND_IDLE / 4, self.replies.message()).await {
+            let reply = match tokio::time::timeout(patience, self.replies.message()).await {
                 Ok(reply) => reply,
                 Err(_)
                     if self
@@ -295,8 +326,13 @@ impl Replies {
             let result = match reply {
                 Ok(Some(reply)) => {
                     self.presence.heard(self.target);
-                    self.window.answered();
-                    wire::appended_in(reply).map_err(|error| malformed(&error))
+                    let counted = self.window.answered();
+                    let result = wire::appended_in(reply).map_err(|error| malformed(&error));
+                    self.agreed |= matches!(result, Ok(Ok(_)));
+                    if counted && matches!(result, Ok(Ok(_))) {
+                        continue;
+                    }
+                    result
                 }
                 Ok(None) => break,
                 Err(status) => Err(failed(&status)),

@@ -54,16 +54,29 @@ impl ClusterClock {
             .insert(id, (distance, now));
     }
 
+    /// How many milliseconds this replica's wall clock is ahead of the median; negative where it is behind. `None` while
+    /// no other clock is known.
+    pub fn offset_ms(&self) -> Option<i64> {
+        let now = Instant::now();
+        let own = signed(self.wall()) - self.monotonic(now);
+        let mut distances = self.distances(own, now);
+        (distances.len() > 1).then(|| own - median(&mut distances))
+    }
+
+    /// The own distance and those of the peers that were heard lately.
+    fn distances(&self, own: i64, now: Instant) -> Vec<i64> {
+        let mut distances = vec![own];
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = peers.values().filter(|(_, at)| now.duration_since(*at) <= SAMPLE_LIFE);
+        distances.extend(fresh.map(|(distance, _)| *distance));
+        distances
+    }
+
     /// Unix milliseconds; never goes back.
     pub fn now(&self) -> u64 {
         let now = Instant::now();
         let monotonic = self.monotonic(now);
-        let mut distances = vec![signed(self.wall()) - monotonic];
-        {
-            let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let fresh = peers.values().filter(|(_, at)| now.duration_since(*at) <= SAMPLE_LIFE);
-            distances.extend(fresh.map(|(distance, _)| *distance));
-        }
+        let mut distances = self.distances(signed(self.wall()) - monotonic, now);
         let time = u64::try_from(monotonic + median(&mut distances)).unwrap_or(0);
         self.last.fetch_max(time, Ordering::Relaxed).max(time)
     }
@@ -100,6 +113,22 @@ mod tests {
         assert_eq!(clock.now(), 1_000_000);
         clock.sample(3, 9_000_000_000, Instant::now());
         assert_eq!(clock.now(), 1_000_010);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_offset_is_from_the_median() {
+        let clock = ClusterClock::new(Arc::new(|| 1_000_000));
+        assert_eq!(clock.offset_ms(), None);
+        clock.sample(2, 1_002_000, Instant::now());
+        assert_eq!(
+            clock.offset_ms(),
+            Some(-1_000),
+            "two clocks: half of what lies between them"
+        );
+        clock.sample(3, 1_002_000, Instant::now());
+        assert_eq!(clock.offset_ms(), Some(-2_000));
+        tokio::time::advance(SAMPLE_LIFE + Duration::from_secs(1)).await;
+        assert_eq!(clock.offset_ms(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use openraft::raft::AppendEntriesRequest;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::limits;
+use crate::marks::mark;
 use crate::peer::clock::ClusterClock;
 use crate::peer::passport::Passport;
 use crate::peer::presence::{Presence, StreamGuard};
@@ -19,6 +20,7 @@ use crate::peer::wire::peer_server::{Peer, PeerServer};
 use crate::peer::wire::{self, WireError};
 use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
+use crate::release::Release;
 use crate::types::EntryId;
 
 /// The tonic service of one replica.
@@ -62,6 +64,7 @@ impl Service {
     fn unfenced(&self, request: wire::AppendRequest) -> Result<AppendEntriesRequest<Config>, Status> {
         let request = wire::append_in(request).map_err(bad)?;
         if self.presence.is_gone(&request.vote) {
+            mark("fenced_append_refused");
             return Err(Status::aborted(
                 "this replica believes the leader gone and is electing another",
             ));
@@ -139,7 +142,10 @@ impl Service {
         }
         match guard {
             Some(_) => self.presence.heard(from),
-            None => *guard = Some((from, self.presence.opened(from))),
+            None => {
+                let release = Release::told(beat.level, &beat.version);
+                *guard = Some((from, self.presence.opened(from, release)));
+            }
         }
         Ok(Some(self.beat_reply(beat.sequence, None)))
     }
@@ -309,6 +315,8 @@ impl Peer for Service {
             incarnation: own.incarnation,
             cluster_id: own.cluster_id.unwrap_or_default(),
             initialized,
+            level: self.passport.release().level,
+            version: self.passport.release().version.clone(),
         }))
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::marks::mark;
 use crate::types::EntryId;
 
 #[derive(Default)]
@@ -55,7 +56,10 @@ impl Standing {
             .removed
             .send_if_modified(|before| std::mem::replace(before, removed) != removed);
         match (changed, removed) {
-            (true, true) => tracing::warn!("this replica was removed from its broker group"),
+            (true, true) => {
+                mark("removal_learned");
+                tracing::warn!("this replica was removed from its broker group");
+            }
             (true, false) => tracing::info!("this replica is a member again"),
             (false, _) => {}
         }

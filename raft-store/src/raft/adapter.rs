@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use crate::body;
 use crate::log::Log;
 use crate::machine::{Applied, Export, Machine, MachineError};
+use crate::marks::mark;
+use crate::planted::Bug;
 use crate::raft::config::{Config, Entry, KeptMembership, LogId, Node, Outcome, Outcomes, Payload, entry_id, log_id};
 use crate::raft::format;
 use crate::raft::labels::Labels;
@@ -62,6 +64,8 @@ pub trait Driven: Send {
     fn is_whole(&self) -> bool;
     /// See [`Machine::released`].
     fn released(&self) -> watch::Receiver<LogIndex>;
+    /// See [`Machine::level`].
+    fn level(&self) -> watch::Receiver<u32>;
 }
 
 impl<M: Machine> Driven for M {
@@ -117,6 +121,10 @@ impl<M: Machine> Driven for M {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         Machine::released(self)
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        Machine::level(self)
     }
 }
 
@@ -179,6 +187,9 @@ impl Adapter {
         let (Some(log), Some(durable)) = (&self.log, &mut self.durable) else {
             return Ok(());
         };
+        if log.planted().has(Bug::KvAheadOfLog) {
+            return Ok(());
+        }
         loop {
             if index > LogIndex(0) && *durable.borrow_and_update() >= index {
                 return Ok(());
@@ -189,6 +200,7 @@ impl Adapter {
             if let Some(reason) = log.poison() {
                 return Err(io::Error::other(reason));
             }
+            mark("committed_before_durable_here");
             // Bounded, so that a poisoned log is noticed.
             if let Ok(Err(_)) = tokio::time::timeout(Duration::from_millis(50), durable.changed()).await {
                 return Err(io::Error::other("the log's writer has ended"));
@@ -204,8 +216,8 @@ impl Adapter {
                 self.machine().apply(id, &commands)
             }
             Payload::Membership(members) => {
-                if let Some(current) = self.labels.current() {
-                    self.memberships.forget_below(current.index);
+                if let Some(oldest) = self.oldest_label() {
+                    self.memberships.forget_below(oldest.index);
                 }
                 self.memberships.push(KeptMembership::new(Some(log_id(id)), members));
                 let bytes = self.memberships.encode();
@@ -217,11 +229,23 @@ impl Adapter {
         outcomes.map_err(io::Error::other)
     }
 
-    /// The entry that the next snapshot is labelled with.
+    /// No snapshot will be labelled with an earlier entry: after a restart the log begins where it was last purged, whatever
+    /// was labelled since.
+    fn oldest_label(&self) -> Option<EntryId> {
+        match &self.log {
+            Some(log) => log.state().purged,
+            None => self.labels.current(),
+        }
+    }
+
+    /// The entry that the next snapshot is labelled with. Labels never go back.
     fn next_label(&self) -> Option<EntryId> {
         let log = self.log.as_ref()?;
         let wanted = self.labels.wanted()?.min(self.applied?.index);
-        log.id(wanted)
+        match self.labels.current() {
+            Some(current) if current.index > wanted => Some(current),
+            _ => log.id(wanted),
+        }
     }
 
     fn labelled(&mut self, label: EntryId) -> io::Result<Labelled> {
@@ -340,8 +364,11 @@ impl RaftStateMachine<Config> for Adapter {
         let Some(id) = meta.last_log_id.as_ref().map(entry_id) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a snapshot of nothing"));
         };
+        mark("install_begun");
         tracing::info!(label = %id, "installing a snapshot");
-        let memberships = Memberships::one(meta.last_membership.clone());
+        // The log may begin before the label until it is purged, and a crash may come before that.
+        let mut memberships = self.memberships.clone();
+        memberships.supersede(meta.last_membership.clone());
         self.install(content).await?;
         let label = Applied {
             id,
@@ -351,6 +378,7 @@ impl RaftStateMachine<Config> for Adapter {
         self.applied = Some(id);
         self.memberships = memberships;
         self.labels.installed(id);
+        mark("install_ended");
         self.progress.send_replace(Some(id));
         Ok(())
     }

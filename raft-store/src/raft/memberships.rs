@@ -59,6 +59,12 @@ impl Memberships {
         }
     }
 
+    /// A snapshot says what is in force: it may be known already, and what is older stays.
+    pub fn supersede(&mut self, membership: KeptMembership) {
+        self.kept.retain(|kept| index_of(kept) < index_of(&membership));
+        self.push(membership);
+    }
+
     /// No label will be older than this entry.
     pub fn forget_below(&mut self, index: LogIndex) {
         let newer = self.kept.iter().take_while(|kept| index_of(kept) <= index).count();
@@ -96,6 +102,15 @@ mod tests {
         assert_eq!(history.as_of(LogIndex(4)), None);
         assert_eq!(history.as_of(LogIndex(7)), Some(membership(5)));
         assert_eq!(history.newest(), membership(9));
+    }
+
+    #[test]
+    fn a_snapshot_supersedes_what_is_not_older() {
+        let mut known = history(&[0, 5]);
+        known.supersede(membership(5));
+        assert_eq!(known, history(&[0, 5]));
+        known.supersede(membership(9));
+        assert_eq!(known, history(&[0, 5, 9]));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::body;
 use crate::errors::ProposeError;
 use crate::limits;
+use crate::marks::mark;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::{Batch, Config, Outcome, entry_id};
 use crate::types::{EntryId, ReplicaId};
@@ -81,7 +82,7 @@ impl Proposer {
                 return Err(ProposeError::Stopped("the proposer has ended".to_owned()));
             }
         }
-        match tokio::time::timeout(limits::PROPOSAL_WAIT, outcome).await {
+        let delivered = match tokio::time::timeout(limits::PROPOSAL_WAIT, outcome).await {
             Ok(Ok(delivered)) => delivered,
             Ok(Err(_)) => Err(ProposeError::Unknown(
                 "the replica stopped before the outcome was known".to_owned(),
@@ -90,7 +91,11 @@ impl Proposer {
                 "no outcome within {:?}",
                 limits::PROPOSAL_WAIT
             ))),
+        };
+        if matches!(delivered, Err(ProposeError::Unknown(_))) {
+            mark("outcome_unknown");
         }
+        delivered
     }
 }
 

@@ -35,13 +35,14 @@ pub async fn follow(
 ) {
     let mut metrics = raft.server_metrics();
     let mut led: Option<(Term, ReplicaId)> = None;
-    // What was told before this runs may be older than what the core says now, so the first look tells in any case.
+    // Nothing was told yet: the core may have read its membership after the watch was made, and before this ran.
     let mut membership = None;
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
             if membership.as_ref() != Some(&metrics.membership_config) {
-                told.send_replace(members::members(&metrics.membership_config));
+                let now = members::members(&metrics.membership_config);
+                told.send_if_modified(|told| std::mem::replace(told, now.clone()) != now);
                 membership = Some(Arc::clone(&metrics.membership_config));
             }
             let term = Term(metrics.vote.leader_id.term);

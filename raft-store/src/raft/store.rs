@@ -15,6 +15,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use crate::limits;
 use crate::log::{Frame, Log};
 use crate::options::Durability;
+use crate::planted::Bug;
 use crate::raft::config::{Config, Entry, LogId, Vote, entry_id, from_frame, log_id, to_frame};
 use crate::raft::format;
 use crate::types::{EntryId, LogIndex};
@@ -227,7 +228,11 @@ impl RaftLogStorage<Config> for Store {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        self.log.purge(entry_id(&upto)).await
+        let newest = match self.log.planted().has(Bug::PurgePastSnapshot) {
+            true => self.log.state().durable,
+            false => None,
+        };
+        self.log.purge(newest.unwrap_or(entry_id(&upto))).await
     }
 }
 

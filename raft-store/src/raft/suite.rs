@@ -12,6 +12,7 @@ use crate::disk::{Disk, FaultyDisk, RealDisk};
 use crate::log::{Log, LogOptions};
 use crate::machine::{Applied, Export, ExportPart, Machine, MachineError};
 use crate::options::Durability;
+use crate::planted::Planted;
 use crate::raft::adapter::Adapter;
 use crate::raft::config::Config;
 use crate::raft::store::Store;
@@ -91,6 +92,10 @@ impl Machine for Cursor {
     fn released(&self) -> watch::Receiver<LogIndex> {
         watch::channel(LogIndex(0)).1
     }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        watch::channel(1).1
+    }
 }
 
 /// Ends the writer, and keeps the folder until then.
@@ -115,6 +120,7 @@ async fn store(disk: Arc<dyn Disk>, folder: Option<tempfile::TempDir>) -> (Open,
         segment_bytes: 1 << 20,
         tail_cache_bytes: 1 << 16,
         seed: 1,
+        planted: Planted::default(),
     };
     let (log, writer) = Log::open(disk, options).await.expect("opens");
     let open = Open {

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::draws::Draws;
 use crate::limits;
+use crate::marks::mark;
 use crate::peer::client::{Network, call};
 use crate::peer::presence::Cause;
 use crate::peer::wire;
@@ -100,6 +101,7 @@ impl Takeover {
                 Agreed::No => false,
                 Agreed::Go => true,
                 Agreed::Yield => {
+                    mark("takeover_yielded");
                     let since = *yielded.get_or_insert_with(Instant::now);
                     since.elapsed() >= limits::GONE_YIELD
                 }
@@ -120,6 +122,7 @@ impl Takeover {
             presence.clear();
         }
         if self.vote() == vote {
+            mark("false_alarm");
             tracing::info!(term, leader, "no agreement that the leader is gone");
         }
     }
@@ -190,6 +193,7 @@ impl Takeover {
     fn elect(&self, vote: Vote, cause: Cause) {
         let own = self.network.passport.identity().id.get();
         self.started.fetch_add(1, Ordering::Relaxed);
+        mark("takeover_by_agreement");
         tracing::info!(
             term = vote.leader_id.term + 1,
             cause = cause.name(),
@@ -200,7 +204,10 @@ impl Takeover {
             let request = TransferLeaderRequest::new(vote, own, None);
             match raft.handle_transfer_leader(request).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::info!(%error, "the takeover was refused"),
+                Ok(Err(error)) => {
+                    mark("takeover_refused");
+                    tracing::info!(%error, "the takeover was refused");
+                }
                 Err(error) => tracing::info!(%error, "the takeover failed"),
             }
         });

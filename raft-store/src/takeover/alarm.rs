@@ -86,6 +86,7 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::release::Release;
 
     const SILENCE: Duration = Duration::from_millis(250);
 
@@ -97,7 +98,7 @@ mod tests {
     async fn rings_at_a_close() {
         let (mut alarm, presence, vote) = alarm();
         assert_eq!(alarm.look(&presence), Verdict::Idle);
-        let guard = presence.opened(1);
+        let guard = presence.opened(1, Release::told(1, ""));
         alarm.follow(vote);
         assert!(matches!(alarm.look(&presence), Verdict::Quiet(_)));
         drop(guard);
@@ -108,7 +109,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(10)).await;
         presence.heard(1);
         assert!(matches!(alarm.look(&presence), Verdict::Quiet(_)));
-        let guard = presence.opened(1);
+        let guard = presence.opened(1, Release::told(1, ""));
         drop(guard);
         assert_eq!(alarm.look(&presence), Verdict::Rings(vote, Cause::Closed));
     }
@@ -116,7 +117,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rings_after_silence_once() {
         let (mut alarm, presence, vote) = alarm();
-        let _guard = presence.opened(1);
+        let _guard = presence.opened(1, Release::told(1, ""));
         alarm.follow(vote);
         tokio::time::advance(SILENCE - Duration::from_millis(1)).await;
         assert!(matches!(alarm.look(&presence), Verdict::Quiet(_)));

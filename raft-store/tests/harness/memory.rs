@@ -24,6 +24,7 @@ pub struct Memory {
     live: Arc<Mutex<Remembered>>,
     durable: Arc<Mutex<Remembered>>,
     released: Arc<watch::Sender<LogIndex>>,
+    level: Arc<watch::Sender<u32>>,
 }
 
 impl Memory {
@@ -35,6 +36,11 @@ impl Memory {
     pub fn release(&self, upto: LogIndex) {
         *self.durable.lock().expect("no panic") = self.live().clone();
         self.released.send_replace(upto);
+    }
+
+    /// What the state demands of a new member from now on.
+    pub fn demand(&self, level: u32) {
+        self.level.send_replace(level);
     }
 
     pub fn crash(&self) {
@@ -130,6 +136,10 @@ impl Machine for Memory {
 
     fn released(&self) -> watch::Receiver<LogIndex> {
         self.released.subscribe()
+    }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        self.level.subscribe()
     }
 }
 

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use ledgermq_raft_store::disk::FaultyDisk;
 use ledgermq_raft_store::{
-    Connect, Durability, EntryId, Handle, Options, PeerStream, ProposeError, Proposed, ReplicaId, Seams, State,
-    Timings, open,
+    Connect, Durability, EntryId, Handle, Options, PeerStream, Planted, ProposeError, Proposed, Release, ReplicaId,
+    Seams, State, Timings, open,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, watch};
@@ -191,6 +191,8 @@ pub struct Replica {
     pub id: u64,
     pub disk: FaultyDisk,
     pub machine: Memory,
+    /// What it runs from its next start on.
+    pub release: Release,
     pub running: Option<Running>,
     boots: u64,
 }
@@ -210,6 +212,14 @@ pub struct Group {
     seed: u64,
 }
 
+/// A program that supports this level.
+pub fn release(level: u32) -> Release {
+    Release {
+        level,
+        version: format!("{level}.0"),
+    }
+}
+
 pub fn address(id: u64) -> String {
     format!("replica-{id}:9000")
 }
@@ -220,6 +230,7 @@ impl Group {
             id,
             disk: FaultyDisk::new(seed * 100 + id),
             machine: Memory::default(),
+            release: release(1),
             running: None,
             boots: 0,
         };
@@ -258,6 +269,8 @@ impl Group {
             in_flight_bytes: 1 << 20,
             durability: Durability::FsyncQuorum,
             timings: Timings::default(),
+            planted: Planted::default(),
+            release: replica.release.clone(),
         };
         let seams = Seams {
             disk: Arc::new(replica.disk.clone()),

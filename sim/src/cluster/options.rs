@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ledgermq_broker::{Tuning, state::machine::Settings};
 
-use crate::seed::Draws;
+use crate::{plant::Plant, seed::Draws};
 
 /// The configuration of all brokers of a run.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Drawn {
     pub tuning: Tuning,
     /// Whether the state lies in RocksDB.
     pub rocks: bool,
+    /// A bug on purpose.
+    pub plant: Plant,
 }
 
 /// Heartbeat, election_min, election_max, silence, in milliseconds.
@@ -58,6 +60,7 @@ impl Drawn {
             retention_bytes: segment_bytes * segments_kept,
             tuning,
             rocks: options.percent(10),
+            plant: Plant::default(),
         }
     }
 

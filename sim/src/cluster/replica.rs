@@ -88,6 +88,7 @@ async fn opened(plan: &Machine, seat: Seat, seed: Seed) -> Result<(Broker, Drive
         seed: seed.derive("own"),
         spawn: Spawn::Here,
         tuning: plan.drawn.tuning,
+        planted: plan.drawn.plant.broker(),
     };
     open(config(plan, seat.id)?, seams).await
 }

@@ -14,6 +14,7 @@ use crate::{
     history::History,
     layout::Layout,
     net::SimNet,
+    plant::Plant,
     seed::Seed,
     trace::Trace,
     witness::Witness,
@@ -61,7 +62,8 @@ pub fn servers(
     }
     for number in 1..=layout.name_servers {
         let name = name_server_name(number);
-        sim.host(name.as_str(), name_server);
+        let plant = drawn.plant;
+        sim.host(name.as_str(), move || name_server(plant));
         hosts.push(name);
     }
     let endpoint = |machine: usize| format!("{}:{CLIENT_PORT}", replica_name(machine));
@@ -104,9 +106,12 @@ pub fn name_servers(layout: &Layout) -> Vec<String> {
         .collect()
 }
 
-async fn name_server() -> turmoil::Result {
+async fn name_server(plant: Plant) -> turmoil::Result {
+    let options = ledgermq_namesrv::Options {
+        planted: plant.name_server(),
+    };
     let listen = format!("0.0.0.0:{NAME_SERVER_PORT}");
-    let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, pending()).await?;
+    let (_, serving) = ledgermq_namesrv::serve(Arc::new(SimNet), &listen, options, pending()).await?;
     serving.await?;
     Ok(())
 }

@@ -10,10 +10,10 @@ use std::{
 use clap::Args;
 use ledgermq_sim::{
     children::{Children, Ended, Job, cpu_seconds},
-    commit, ledger, limits,
+    commit, ledger, limits, marks,
     replay::Replay,
     run::{Profile, RunOptions},
-    soak::{MARKS, Totals},
+    soak::Totals,
 };
 
 use super::{PASS, Scope, VIOLATION, duration, run::print_counts};
@@ -127,7 +127,7 @@ fn conclude(arguments: &Arguments, totals: &Totals, took: Duration, cpu: f64) ->
     anyhow::ensure!(totals.seeds > 0, "the budget is over before the first seed");
     print_counts("counts", &totals.counts);
     print_counts("marks", &totals.marks);
-    let never = totals.never_hit(MARKS);
+    let never = totals.never_hit(&marks::names());
     if !never.is_empty() {
         println!("never hit: {}", never.join(", "));
     }

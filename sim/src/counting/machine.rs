@@ -171,6 +171,10 @@ impl Machine for Counting {
     fn released(&self) -> watch::Receiver<LogIndex> {
         self.released.subscribe()
     }
+
+    fn level(&self) -> watch::Receiver<u32> {
+        watch::channel(1).1
+    }
 }
 
 /// All operations as of one entry; the place of a part is the number of its first operation.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ledgermq_proto::rocketmq::{
     DeadLetterQueue, Digest, DigestType, Encoding, Message, MessageType as WireType, Resource, SystemProperties,
@@ -14,12 +15,14 @@ use crate::call::Call;
 use crate::lanes::Lane;
 use crate::leader::{Leader, unexpected};
 use crate::limits;
+use crate::marks::mark;
+use crate::planted::Bug;
 use crate::records::{ReadRecordError, Records};
 use crate::refusal::{LeadError, Refusal};
 use crate::rpc::release;
 use crate::state::command::{Action, Lease, PlannedRange};
 use crate::state::handle::ReceiptHandle;
-use crate::state::identity::TopicId;
+use crate::state::identity::{LeaseId, TopicId};
 use crate::state::outcome::{Granted, Leased, Outcome};
 use crate::state::plan::{Plan, PlannedRecord};
 use crate::state::record::{BodyEncoding, MessageType, Record};
@@ -80,7 +83,10 @@ pub(super) async fn grant(
     let lane = Arc::clone(lane);
     let (done, answer) = oneshot::channel();
     tokio::spawn(async move {
-        let leased = task.lease(lease).await;
+        let leased = match task.leader.planted.has(Bug::StaleLeaderGrants) {
+            true => task.lease_in_time(lease, &plan.records).await,
+            false => task.lease(lease).await,
+        };
         drop(reservation);
         if more {
             lane.wake.notify_one();
@@ -107,6 +113,32 @@ impl Task {
         {
             Outcome::Leased(leased) => Ok(leased?),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The bug: what the log does not take in time is handed out as it was planned.
+    async fn lease_in_time(&self, lease: Lease, planned: &[PlannedRecord]) -> Result<Leased, LeadError> {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let visible_at_ms = self.leader.handle.cluster_clock() + lease.invisible_ms;
+        let topic = self.leader.view.topic(&lease.topic);
+        match (tokio::time::timeout(PATIENCE, self.lease(lease)).await, topic) {
+            (Ok(Ok(leased)), _) => Ok(leased),
+            (Ok(Err(error)), None) => Err(error),
+            (Err(_), None) => Err(LeadError::Unknown("not in time".into())),
+            (_, Some(topic)) => Ok(Leased {
+                topic: topic.id,
+                granted: planned
+                    .iter()
+                    .map(|record| Granted {
+                        queue_id: record.queue_id,
+                        offset: record.offset,
+                        attempt: 1,
+                        lease: LeaseId(0),
+                        visible_at_ms,
+                    })
+                    .collect(),
+                dead_lettered: 0,
+            }),
         }
     }
 
@@ -183,6 +215,7 @@ fn read(leader: &Leader, topic: TopicId, granted: &[(Granted, PlannedRecord)]) -
     for (granted, planned) in granted {
         let bytes = match records.read(planned.location) {
             Err(ReadRecordError::Gone(_)) => {
+                mark("record_moved_under_reader");
                 let now = leader.view.location(topic, granted.queue_id, granted.offset);
                 match now.map_err(|error| error.to_string())? {
                     Some(location) => records.read(location),

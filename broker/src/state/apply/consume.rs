@@ -2,6 +2,8 @@
 //! time is over.
 
 use super::Entry;
+use crate::marks::mark;
+use crate::planted::Bug;
 use crate::state::command::{Ack, ChangeVisibility};
 use crate::state::handle::ReceiptHandle;
 use crate::state::identity::{LeaseId, RequestId};
@@ -48,11 +50,19 @@ impl Entry<'_> {
         }
         match progress.span_of(handle.queue_id, handle.offset) {
             None => Ok(None),
-            Some((_, span)) if span.lease == handle.lease && span.visible_at_ms > self.now_ms => Ok(Some(Span {
-                last: handle.offset,
-                ..span.clone()
-            })),
-            Some(_) => Err(InvalidReceiptHandle),
+            Some((_, span))
+                if self.settings.planted.has(Bug::StaleHandleAccepted)
+                    || span.lease == handle.lease && span.visible_at_ms > self.now_ms =>
+            {
+                Ok(Some(Span {
+                    last: handle.offset,
+                    ..span.clone()
+                }))
+            }
+            Some(_) => {
+                mark("stale_handle_refused");
+                Err(InvalidReceiptHandle)
+            }
         }
     }
 
@@ -82,7 +92,11 @@ impl Entry<'_> {
         };
         progress.cut(handle.queue_id, handle.offset, handle.offset, &mut self.changes);
         let lease = LeaseId(self.number);
-        let visible_at_ms = self.now_ms.saturating_add(change.invisible_ms);
+        let hidden_ms = match self.settings.planted.has(Bug::VisibleTooEarly) {
+            true => 0,
+            false => change.invisible_ms,
+        };
+        let visible_at_ms = self.now_ms.saturating_add(hidden_ms);
         // The next delivery counts one up; after a suspension that gives the same number again.
         let delivered = if span.suspended { span.attempt + 1 } else { span.attempt };
         let suspended = change.suspend && delivered > 0;

@@ -8,6 +8,7 @@
 //! ```
 
 use super::{ApplyError, Entry};
+use crate::marks::mark;
 use crate::state::command::CarriedRecord;
 use crate::state::command::CarryOver;
 use crate::state::hot;
@@ -33,8 +34,10 @@ impl Entry<'_> {
             return Ok(Ok(self.hot.meta.cut));
         }
         if let Some(error) = self.in_the_way(upto)? {
+            mark("cut_in_the_way");
             return Ok(Err(error));
         }
+        mark("retention_cut");
         for (topic, queue_id) in self.hot.topics.with_runs_upto(upto) {
             self.forget(topic, queue_id, upto)?;
         }
@@ -107,6 +110,7 @@ impl Entry<'_> {
                 freed.push(progress.group.clone());
             }
             if progress.next(queue_id) < start {
+                mark("progress_moved_by_cut");
                 progress.advance(queue_id, start, end, &mut self.changes);
             }
         }
@@ -169,6 +173,7 @@ impl Entry<'_> {
             came: run.entry,
         };
         self.changes.delete(Family::References, reference.key());
+        mark("carry_over");
         self.repointed.insert((topic, queue_id, run.first), run);
         Ok(true)
     }

@@ -14,6 +14,8 @@
 //! such a range is dropped, because the message groups of the gap would have to be known.
 
 use super::{ApplyError, Entry};
+use crate::marks::mark;
+use crate::planted::Bug;
 use crate::state::command::{Lease, PlannedRange, RangeKind};
 use crate::state::hot::Hot;
 use crate::state::identity::{LeaseId, QueueOffset, RequestId, attempt_hash, client_hash};
@@ -92,7 +94,12 @@ impl Entry<'_> {
         }
         let dead_lettered = u32::try_from(grant.dead.len()).expect("bounded");
         if let Some(dead_letters) = (dead_lettered > 0).then(|| self.dead_letter_topic(&group)).flatten() {
+            mark("dead_letter");
             for record in grant.dead {
+                let made_now = dead_letters.id.0 == self.number;
+                if made_now && self.settings.planted.has(Bug::DeadLetterLost) {
+                    continue;
+                }
                 self.append(dead_letters.id, 0, record);
             }
         }
@@ -213,6 +220,7 @@ impl Entry<'_> {
                 let same_attempt = same_attempt
                     && !(progress.group.fifo && progress.is_blocked(queue_id, span.message_group, first, span.lease));
                 if same_attempt && range.kind == RangeKind::Lease && grant.has_room(length) {
+                    mark("attempt_repeated");
                     progress.cut(queue_id, first, span.last, &mut self.changes);
                     let visible_at_ms = span.visible_at_ms.max(grant.visible_at_ms);
                     let span = Span { visible_at_ms, ..span };
@@ -223,6 +231,7 @@ impl Entry<'_> {
             }
             let fifo = progress.group.fifo;
             if fifo && progress.is_blocked(queue_id, span.message_group, first, grant.lease) {
+                mark("fifo_blocked");
                 continue;
             }
             match range.kind {
@@ -238,6 +247,7 @@ impl Entry<'_> {
                     progress.cut(queue_id, first, span.last, &mut self.changes);
                 }
                 RangeKind::Lease => {
+                    mark("redelivered");
                     progress.cut(queue_id, first, span.last, &mut self.changes);
                     let span = grant.span(span.last, span.attempt.saturating_add(1), span.message_group);
                     grant.add(queue_id, first, &span);

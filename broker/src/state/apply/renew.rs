@@ -2,6 +2,7 @@
 //! and freed one second after their client went away. The lease id stays, so the client's handle stays valid.
 
 use super::Entry;
+use crate::marks::mark;
 use crate::state::command::{ReleaseClient, Renew};
 use crate::state::identity::{ConsumerGroupId, LeaseId, QueueOffset, TopicId, client_hash};
 use crate::state::limits;
@@ -28,6 +29,7 @@ impl Entry<'_> {
             let gives_back_at = renewal.since_ms.saturating_add(limits::RENEW_TOTAL_MS);
             let span = if self.now_ms + limits::RENEW_AHEAD_MS >= gives_back_at {
                 returned += 1;
+                mark("lease_given_back");
                 // As if the consumer had refused it: one place further in the schedule than its own refusals.
                 let visible_at_ms = self.now_ms + group.delay_ms(span.attempt as usize + 1);
                 Span {
@@ -39,6 +41,7 @@ impl Entry<'_> {
                 }
             } else {
                 extended += 1;
+                mark("lease_renewed");
                 let last = limits::RENEW_STRETCHES_MS.len() - 1;
                 let stretch = limits::RENEW_STRETCHES_MS[usize::from(renewal.count).min(last)];
                 let visible_at_ms = (self.now_ms + stretch).min(gives_back_at);
@@ -97,6 +100,7 @@ impl Entry<'_> {
                     &mut self.changes,
                 );
                 spans += 1;
+                mark("lease_freed");
             }
             self.return_progress(progress);
             let topic = self.hot.topics.of(topic).map(|state| state.topic.clone());

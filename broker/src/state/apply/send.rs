@@ -2,6 +2,7 @@
 //! place, also when only some of a batch are such.
 
 use super::Entry;
+use crate::marks::mark;
 use crate::state::command::Send;
 use crate::state::identity::{TopicId, send_hash};
 use crate::state::outcome::{SendError, SendResult};
@@ -30,6 +31,7 @@ impl Entry<'_> {
         for message in checked {
             // Looked up again, because a batch may hold a message twice.
             if let Some((queue_id, offset)) = self.hot.recent.send(message.hash) {
+                mark("dedupe_hit");
                 results.push(SendResult {
                     queue_id,
                     offset,

@@ -131,6 +131,7 @@ fn action() -> impl Strategy<Value = Action> {
         any::<u64>().prop_map(|upto| Action::Cut { upto: LogIndex(upto) }),
         proptest::collection::vec(carried(), 0..5).prop_map(|records| Action::CarryOver(CarryOver { records })),
         Just(Action::Digest),
+        any::<u32>().prop_map(|to| Action::RaiseFormatLevel { to }),
     ]
 }
 

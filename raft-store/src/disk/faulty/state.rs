@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::image::{Image, PAGE_BYTES};
+use crate::disk::Space;
 
 /// Bytes that a disk writes whole or not at all, most of the time.
 const SECTOR_BYTES: usize = 512;
+
+/// What a disk without a capacity says that it has.
+const UNBOUNDED_BYTES: u64 = 1 << 50;
 
 /// Number of a file; names point to it.
 pub type InodeId = u64;
@@ -273,6 +277,18 @@ impl State {
     pub fn used_bytes(&self) -> u64 {
         let pages = |inode: &InodeId| self.inodes.get(inode).map_or(0, |inode| inode.current.page_count());
         self.names.values().map(pages).sum::<u64>() * PAGE_BYTES
+    }
+
+    /// Room as the capacity has it; without one, more than anybody fills.
+    pub fn space(&self, dir: &Path) -> io::Result<Space> {
+        if !self.dirs.contains(dir) {
+            return Err(not_found(dir));
+        }
+        let total_bytes = self.capacity.unwrap_or(UNBOUNDED_BYTES);
+        Ok(Space {
+            total_bytes,
+            free_bytes: total_bytes.saturating_sub(self.used_bytes()),
+        })
     }
 
     pub fn read_at(&self, inode: InodeId, position: u64, buffer: &mut [u8]) -> io::Result<usize> {

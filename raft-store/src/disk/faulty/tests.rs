@@ -102,8 +102,13 @@ fn space_writes_and_bits_fail_on_demand() {
     let disk = disk(3);
     let path = Path::new("/d/file");
     let file = disk.open(path, Open::Create).expect("open");
+    let space = || disk.space(Path::new("/d")).expect("space");
+    assert_eq!(space().used_percent(), 0);
     disk.capacity_bytes(Some(8192));
+    file.write_at(0, &[5; 4096]).expect("fits");
+    assert_eq!((space().total_bytes, space().free_bytes), (8192, 4096));
     file.write_at(0, &[5; 8192]).expect("fits");
+    assert_eq!(space().used_percent(), 100);
     let full = file.write_at(8192, &[5]).expect_err("full");
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     file.write_at(100, &[5; 10]).expect("no new page");

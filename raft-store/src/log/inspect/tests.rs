@@ -9,6 +9,7 @@ use super::*;
 use crate::disk::RealDisk;
 use crate::log::format::{FRAME_HEADER_BYTES, frame_bytes};
 use crate::log::{Frame, Log, LogOptions};
+use crate::planted::Planted;
 
 const LEN: usize = 200;
 const ENTRIES: u64 = 60;
@@ -43,6 +44,7 @@ impl Folder {
             segment_bytes: 4096,
             tail_cache_bytes: 1 << 10,
             seed: 1,
+            planted: Planted::default(),
         };
         let (log, writer) = Log::open(Arc::new(RealDisk), options).await.expect("opens");
         let writer = tokio::spawn(writer.run());

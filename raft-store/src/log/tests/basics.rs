@@ -44,6 +44,7 @@ async fn the_real_disk_does_the_same() {
         segment_bytes: 64 << 10,
         tail_cache_bytes: 4096,
         seed: 1,
+        planted: Planted::default(),
     };
     let disk: Arc<dyn Disk> = Arc::new(crate::disk::RealDisk);
     let (log, writer) = Log::open(disk.clone(), options.clone()).await.expect("opens");

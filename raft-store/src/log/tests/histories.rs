@@ -8,9 +8,9 @@
 //! * no damaged byte is served;
 //! * the log opens, unless a bit was flipped.
 //!
-//! `LEDGERMQ_HISTORIES=100000` runs more of them, `LEDGERMQ_HISTORY=<seed>` one alone.
+//! `LEDGERMQ_HISTORIES=100000` runs more of them, `LEDGERMQ_HISTORY=<seed>` one alone. What the machine above the log makes
+//! of it is in `src/tests/world.rs`.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -19,57 +19,11 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::log::Writer;
+use crate::tests::held::Held;
+use crate::tests::seeds::{self, Choices};
 
 const HISTORIES: u64 = 2_000;
 const STEPS: u64 = 40;
-
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn one_in(&mut self, bound: u64) -> bool {
-        self.below(bound) == 0
-    }
-}
-
-/// What the log must hold.
-#[derive(Default)]
-struct Model {
-    purged: Option<EntryId>,
-    entries: BTreeMap<u64, Frame>,
-    vote: Option<Bytes>,
-    term: u64,
-    votes: u64,
-}
-
-impl Model {
-    fn first(&self) -> u64 {
-        self.purged.map_or(0, |id| id.index.get() + 1)
-    }
-
-    fn end(&self) -> u64 {
-        self.entries
-            .last_key_value()
-            .map_or(self.first(), |(index, _)| index + 1)
-    }
-
-    fn truncate(&mut self, end: u64) {
-        self.entries.split_off(&end);
-        self.term += 1;
-    }
-
-    fn purge(&mut self, upto: EntryId) {
-        self.purged = Some(upto);
-        self.entries = self.entries.split_off(&(upto.index.get() + 1));
-        self.term = self.term.max(upto.term.get());
-    }
-}
 
 /// An operation that was interrupted: it may have happened or not.
 enum Flight {
@@ -79,11 +33,16 @@ enum Flight {
 }
 
 struct World {
-    draws: Draws,
+    draws: Choices,
+    planted: Planted,
     disk: Arc<FaultyDisk>,
     log: Log,
     writer: JoinHandle<()>,
-    model: Model,
+    /// What the log must hold.
+    model: Held,
+    /// Of the next entry.
+    term: u64,
+    votes: u64,
     /// Whether purged segments are swept up and written over.
     sweeps: bool,
     /// Entries below were acknowledged.
@@ -113,28 +72,35 @@ enum End {
 }
 
 impl World {
-    async fn new(seed: u64) -> World {
+    async fn new(seed: u64, planted: Planted) -> World {
         let disk = faulty(seed);
-        let mut draws = Draws(seed ^ 0x5EED);
+        let mut draws = Choices::new(seed ^ 0x5EED);
         if draws.below(3) > 0 {
             disk.sync_delay(Duration::ZERO..Duration::from_millis(1 + draws.below(20)));
         }
-        let (log, writer) = Log::open(disk.clone(), options()).await.expect("a new log opens");
+        let opened = Log::open(disk.clone(), LogOptions { planted, ..options() }).await;
+        let (log, writer) = opened.expect("a new log opens");
         let sweeps = draws.below(3) > 0;
         let writer = run(writer, sweeps);
-        let model = Model {
-            term: 1,
-            ..Model::default()
-        };
         World {
             draws,
+            planted,
             disk,
             log,
             writer,
             sweeps,
-            model,
+            model: Held::default(),
+            term: 1,
+            votes: 0,
             acked: Arc::default(),
             flight: None,
+        }
+    }
+
+    fn options(&self) -> LogOptions {
+        LogOptions {
+            planted: self.planted,
+            ..options()
         }
     }
 
@@ -160,12 +126,12 @@ impl World {
         let start = self.model.end();
         let mut batch = Vec::new();
         for index in start..start + count {
-            self.model.term += u64::from(self.draws.one_in(20));
+            self.term += u64::from(self.draws.one_in(20));
             let len = self.draws.below(len_max) as usize;
-            batch.push(frame(EntryId::new(self.model.term, index), len));
+            batch.push(frame(EntryId::new(self.term, index), len));
         }
         for frame in &batch {
-            self.model.entries.insert(frame.id.index.get(), frame.clone());
+            self.model.append(frame.clone());
         }
         let acked = self.acked.clone();
         let (sender, receiver) = oneshot::channel();
@@ -192,6 +158,7 @@ impl World {
         let operation = async move { log.truncate_after(kept.checked_sub(1).map(LogIndex)).await };
         if self.attempt(operation, Flight::Truncate { end: kept }).await {
             self.model.truncate(kept);
+            self.term += 1;
             self.acked.fetch_min(kept, Ordering::SeqCst);
             assert_eq!(self.log.state().durable.map_or(0, |id| id.index.get() + 1), kept);
         }
@@ -201,7 +168,7 @@ impl World {
         let (first, end) = (self.model.first(), self.model.end());
         let ahead = self.draws.one_in(6);
         let upto = match self.draws.below(end - first + 1) {
-            _ if ahead => EntryId::new(self.model.term + 1, end + self.draws.below(5)),
+            _ if ahead => EntryId::new(self.term + 1, end + self.draws.below(5)),
             0 => return,
             count => self.model.entries[&(first + count - 1)].id,
         };
@@ -211,13 +178,14 @@ impl World {
             .await
         {
             self.model.purge(upto);
+            self.term = self.term.max(upto.term.get());
             self.acked.fetch_max(upto.index.get() + 1, Ordering::SeqCst);
         }
     }
 
     async fn vote(&mut self) {
-        self.model.votes += 1;
-        let vote = Bytes::from(format!("vote {}", self.model.votes));
+        self.votes += 1;
+        let vote = Bytes::from(format!("vote {}", self.votes));
         let (log, saved) = (self.log.clone(), vote.clone());
         let before = self.model.end();
         if self
@@ -247,7 +215,6 @@ impl World {
         if end == End::Close {
             let nothing = Log::open(faulty(0), options()).await.expect("opens").0;
             self.log = nothing;
-            let _ = (&mut self.writer).await;
         } else {
             self.writer.abort();
         }
@@ -257,9 +224,18 @@ impl World {
         }
         match end {
             End::Crash => self.disk.crash(),
-            End::Kill | End::Close => self.disk.kill(),
+            End::Kill => self.disk.kill(),
+            End::Close => {}
         }
-        let opened = match Log::open(self.disk.clone(), options()).await {
+        if let Err(error) = (&mut self.writer).await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+        if end == End::Close {
+            self.disk.kill();
+        }
+        let opened = match Log::open(self.disk.clone(), self.options()).await {
             Err(OpenLogError::Io(_)) => {
                 // A fault that was left over hit recovery.
                 self.disk.heal();
@@ -268,7 +244,7 @@ impl World {
                 } else {
                     self.disk.kill()
                 }
-                Log::open(self.disk.clone(), options()).await
+                Log::open(self.disk.clone(), self.options()).await
             }
             opened => opened,
         };
@@ -287,6 +263,7 @@ impl World {
             Some(Flight::Vote { vote }) if self.log.vote().as_ref() == Some(&vote) => self.model.vote = Some(vote),
             Some(Flight::Purge { upto }) if state.purged == Some(upto) => {
                 self.model.purge(upto);
+                self.term = self.term.max(upto.term.get());
                 acked = acked.max(upto.index.get() + 1);
             }
             Some(Flight::Truncate { end }) => acked = acked.min(end),
@@ -304,17 +281,7 @@ impl World {
     }
 
     fn compare(&self) {
-        let held = read_all(&self.log).expect("readable");
-        let expected: Vec<Frame> = self.model.entries.values().cloned().collect();
-        assert_eq!(held.len(), expected.len());
-        assert!(held == expected, "entries differ");
-        let mut starts: Vec<EntryId> = Vec::new();
-        for frame in &expected {
-            if starts.last().is_none_or(|start| start.term < frame.id.term) {
-                starts.push(frame.id);
-            }
-        }
-        assert_eq!(self.log.term_starts(), starts);
+        self.model.compare(&self.log);
     }
 
     async fn step(&mut self) {
@@ -360,7 +327,7 @@ impl World {
         if len == 0 || self.disk.flip_bit(&path, self.draws.below(len)).is_err() {
             return;
         }
-        let Ok((log, _writer)) = Log::open(self.disk.clone(), options()).await else {
+        let Ok((log, _writer)) = Log::open(self.disk.clone(), self.options()).await else {
             return;
         };
         assert_eq!(log.vote(), self.model.vote, "the vote survives a rotten bit");
@@ -377,13 +344,14 @@ impl World {
     }
 }
 
-fn history(seed: u64) {
+/// Plays the history of a seed.
+pub fn history(seed: u64, planted: Planted) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build();
     runtime.expect("a runtime").block_on(async {
-        let mut world = World::new(seed).await;
+        let mut world = World::new(seed, planted).await;
         for _ in 0..STEPS {
             world.step().await;
         }
@@ -391,21 +359,7 @@ fn history(seed: u64) {
     });
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn random_histories() {
-    let seeds = match setting("LEDGERMQ_HISTORY") {
-        Some(seed) => seed..seed + 1,
-        None => 0..setting("LEDGERMQ_HISTORIES").unwrap_or(HISTORIES),
-    };
-    for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| history(seed));
-        if let Err(panic) = outcome {
-            eprintln!("history {seed} failed; run it alone with LEDGERMQ_HISTORY={seed}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    seeds::play("log::tests::histories", HISTORIES, history);
 }
