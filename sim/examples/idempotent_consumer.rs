@@ -92,6 +92,7 @@ async fn wallet(app: App, buggy: bool) -> Result {
     let consumer = SimpleConsumer::start(app.client(), "wallet", subscriptions)?;
     let (hidden, wait) = (Duration::from_secs(10), Duration::from_secs(5));
     let mut seen = BTreeSet::new();
+    let mut draws = app.draws("customers");
     loop {
         let received = match consumer.receive(TOPIC, 16, hidden, wait).await {
             Ok(received) => received,
@@ -103,6 +104,8 @@ async fn wallet(app: App, buggy: bool) -> Result {
         };
         for message in received {
             book(&app, &message, buggy.then_some(&mut seen)).await?;
+            // The customer is told, which takes its time: a crash in it comes after the booking and before the acknowledgement.
+            tokio::time::sleep(Duration::from_millis(draws.between(0, 200))).await;
             if let Err(error) = consumer.ack(&message).await {
                 app.trace(format!("{} will come again: {error}", message.message_id));
             }

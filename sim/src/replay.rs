@@ -31,6 +31,7 @@ use crate::{
     faults::{Fault, Planned, Target},
     layout::Layout,
     limits,
+    plant::{Bug, Plant, UnknownBug},
     run::{Faults, Profile, RunOptions},
     seed::Seed,
 };
@@ -52,6 +53,9 @@ pub struct Replay {
     pub profile: Profile,
     /// Simulated seconds until everything heals.
     pub seconds: u64,
+    /// The name of a known bug that is planted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plant: Option<String>,
     /// As [`RunOptions::few_clients`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub few_clients: bool,
@@ -95,6 +99,7 @@ impl Replay {
             seed: options.seed.0,
             profile: options.profile,
             seconds: options.seconds,
+            plant: options.plant.0.map(|bug| bug.to_string()),
             few_clients: options.few_clients,
             forbid: options.forbid.clone(),
             violation,
@@ -117,7 +122,15 @@ impl Replay {
         }
         seconds(replay.seconds).map_err(wrong)?;
         check(&replay.faults).map_err(wrong)?;
+        replay.bug().map_err(wrong)?;
         Ok(replay)
+    }
+
+    /// The planted bug; an error when no bug has this name.
+    fn bug(&self) -> Result<Option<Bug>, String> {
+        let name = self.plant.as_deref();
+        name.map(|name| name.parse().map_err(|unknown: UnknownBug| unknown.to_string()))
+            .transpose()
     }
 
     /// Writes the file.
@@ -136,6 +149,7 @@ impl Replay {
         RunOptions {
             seconds: self.seconds,
             faults: Faults::Planned(self.faults.clone(), file.to_owned()),
+            plant: Plant(self.bug().ok().flatten()),
             few_clients: self.few_clients,
             forbid: self.forbid.clone(),
             replay: Some(file.to_owned()),
@@ -247,6 +261,7 @@ mod tests {
             seed: u64::MAX,
             profile: Profile::Quick,
             seconds: 12,
+            plant: Some(Bug::all().next().expect("a bug").to_string()),
             few_clients: true,
             forbid: None,
             violation: Some("lost".to_owned()),
@@ -293,6 +308,7 @@ mod tests {
             ("\"at_ms\": 9000", "\"at_ms\": 90", "begins before"),
             ("\"for_ms\": 700", "\"for_ms\": 700, \"times\": 2", "times"),
             ("\"commit\": \"9c3779d\",", "", "commit"),
+            ("\"plant\": \"", "\"plant\": \"no-", "no bug is named"),
         ];
         for (nth, (from, to, says)) in cases.into_iter().enumerate() {
             let text = good.replacen(from, to, 1);
