@@ -47,6 +47,13 @@ pub enum Command {
     Check(check::Arguments),
 }
 
+impl Command {
+    /// Whether this process simulates by itself; the others start one process a seed.
+    pub const fn simulates(&self) -> bool {
+        matches!(self, Command::Run(_) | Command::Replay(_))
+    }
+}
+
 /// Runs one command to its end; answers the exit code.
 pub fn run(command: Command) -> anyhow::Result<u8> {
     match command {

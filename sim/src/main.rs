@@ -3,6 +3,7 @@
 //! One file a command under `commands/`: its flags, its call, its output.
 
 mod commands;
+mod stopped_clock;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if arguments.command.simulates() {
+        stopped_clock::stop_on_this_thread();
+    }
     match commands::run(arguments.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -221,7 +221,9 @@ impl Witness {
                 return Some(unready);
             }
         }
-        let mut last = inner.nodes.values().filter_map(|node| node.last.as_ref());
+        // A replica that was replaced in the meantime said its last word long ago.
+        let seated = self.fleet.seated().into_iter();
+        let mut last = seated.filter_map(|machine| inner.nodes.get(&machine)?.last.as_ref());
         if let Some(behind) = last.find(|last| last.serving && !last.lags.is_empty()) {
             return Some(format!("not done, as {} says: {:?}", behind.replica, behind.lags));
         }
