@@ -54,7 +54,8 @@ impl Door {
         }
     }
 
-    /// Brings a call to the leader and answers what it says, or refuses with HA_NOT_AVAILABLE at the call's deadline.
+    /// Brings a call to the leader and answers what it says, or refuses with HA_NOT_AVAILABLE at the call's deadline, and at once
+    /// where this replica has stopped for good.
     pub async fn call<V: Verb>(&self, call: &Call, request: &V::Request) -> Result<V::Reply, Refusal> {
         match timeout_at(call.deadline, self.hold::<V>(call, request)).await {
             Ok(answer) => answer,
@@ -75,6 +76,10 @@ impl Door {
                 Err(LeadError::Refused(refusal)) => return Err(refusal),
                 Err(LeadError::NotLeader | LeadError::Unknown(_)) => {}
             }
+            // It will never know a leader again, while another door does.
+            if self.leader.handle.has_stopped() {
+                return Err(Refusal::stopped());
+            }
             mark("call_held");
             self.role_changes(role, pause).await;
             pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
@@ -83,7 +88,13 @@ impl Door {
 
     async fn attempt<V: Verb>(&self, role: Role, call: &Call, request: &V::Request) -> Result<V::Reply, LeadError> {
         if role.serving {
-            return V::lead(&self.leader, call, request).await;
+            let mut watch = self.leader.role_watch();
+            return tokio::select! {
+                biased;
+                answer = V::lead(&self.leader, call, request) => answer,
+                // Its disk may be what holds the call: the next leader answers a repeat as this one would have.
+                () = leadership_ends(&mut watch, role.term) => Err(LeadError::Unknown("another replica is to lead".into())),
+            };
         }
         match role.leader {
             Some(leader) if leader != self.leader.id && role.state != State::Leader => {

@@ -85,19 +85,18 @@ impl Driver {
             Ok(()) => tracing::info!("broker stops"),
             Err(error) => tracing::error!(%error, "broker stops by itself"),
         }
-        if timeout(limits::STOP_TIMEOUT, self.stop(asked.is_ok())).await.is_err() {
+        if timeout(limits::STOP_TIMEOUT, self.stop()).await.is_err() {
             tracing::warn!("the stop took too long and is cut short");
         }
         asked
     }
 
-    async fn stop(&mut self, in_order: bool) {
+    async fn stop(&mut self) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         set_health(&self.reporter, false).await;
-        if in_order {
-            self.hand_over().await;
-        }
+        // Also where the state cannot be flushed: the log is well. One that failed leads nobody any more.
+        self.hand_over().await;
         self.stopping.send_replace(true);
         if timeout(limits::DRAIN_TIMEOUT * 2, &mut self.clients).await.is_err() {
             self.clients.abort();

@@ -45,6 +45,14 @@ impl Refusal {
         )
     }
 
+    /// This replica stopped for good.
+    pub fn stopped() -> Self {
+        Self::new(
+            Code::HaNotAvailable,
+            "this replica has stopped, another takes the request",
+        )
+    }
+
     /// The payload's status in words that the client's library knows (grpc.md G.7).
     pub fn status(&self, language: Language) -> Status {
         status(self.code, &self.message, language)

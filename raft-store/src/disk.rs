@@ -21,7 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 
 pub use faulty::FaultyDisk;
 pub use real::RealDisk;
@@ -83,6 +83,13 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Makes the names in a directory durable.
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>>;
+
+    /// Runs work that reads from this disk where it keeps no other task waiting: at once where nothing blocks. Work that
+    /// panicked is over as well when this resolves.
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        work();
+        Box::pin(ready(()))
+    }
 }
 
 /// An open file. All methods take positions; there is no cursor.

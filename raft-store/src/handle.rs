@@ -164,6 +164,11 @@ impl<M: Machine> Handle<M> {
         metrics.running_state.as_ref().err().map(ToString::to_string)
     }
 
+    /// Whether this replica stopped for good: its log or its core has failed, or was shut down.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped().is_some()
+    }
+
     /// How this replica is, by what it knows itself.
     pub fn status(&self) -> Status {
         let identity = self.parts.network.passport.identity();

@@ -47,6 +47,7 @@ pub use open::{Driver, open};
 pub use options::{Connect, Durability, Options, OptionsError, PeerStream, Seams, Timings};
 pub use peer::service::PeerService;
 pub use planted::Planted;
+pub use raft::memberships::in_force as membership_in_force;
 pub use raft::runtime::seeded;
 pub use release::Release;
 pub use status::{

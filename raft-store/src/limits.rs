@@ -108,6 +108,15 @@ pub const GONE_YIELD: Duration = Duration::from_millis(40);
 /// Agreed takeover: how long an election that was started gets before the question is asked again.
 pub const GONE_ELECTION: Duration = Duration::from_millis(60);
 
+/// A leader whose log's writer is at one batch for so long, while a majority goes on without it, hands over.
+pub const STALL_HANDOVER: Duration = Duration::from_millis(500);
+/// How often it looks.
+pub const STALL_CHECK: Duration = Duration::from_millis(100);
+/// It serves nobody for so long, and longer once another leads: the core may be stuck on the disk and not know.
+pub const STALL_RESIGNED: Duration = Duration::from_secs(1);
+/// Between two handovers for that reason by one replica: disks that stall by turns must not pass the leadership around.
+pub const STALL_PAUSE: Duration = Duration::from_secs(5);
+
 const _: () = assert!(COMMAND_BYTES_MAX + COMMANDS_MAX * 4 + 1024 < PEER_MESSAGE_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_SOFT <= COMMAND_BYTES_MAX);
 const _: () = assert!(READ_BYTES <= APPEND_BYTES_IN_FLIGHT);

@@ -38,6 +38,7 @@ pub(crate) mod tests;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
@@ -310,6 +311,29 @@ impl Log {
         }
     }
 
+    /// As [`Log::read`], but the disk keeps no other task of the caller's thread waiting.
+    pub async fn read_aside(&self, from: LogIndex, to_exclusive: LogIndex, max_bytes: usize) -> io::Result<Vec<Frame>> {
+        match self
+            .shared
+            .index()
+            .locate(from, to_exclusive, max_bytes, limits::READ_SPAN_BYTES)
+        {
+            Located::Absent => return Ok(Vec::new()),
+            Located::Here(frames) => return Ok(frames),
+            Located::Unindexed(_) | Located::There(..) => {}
+        }
+        let (reply, answer) = oneshot::channel();
+        let log = self.clone();
+        let reading = move || {
+            // Whoever asked may be gone.
+            let _ = reply.send(log.read(from, to_exclusive, max_bytes));
+        };
+        self.shared.disk().aside(Box::new(reading)).await;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("a read of the log broke off")))
+    }
+
     /// Term and index of an entry that is present.
     pub fn id(&self, index: LogIndex) -> Option<EntryId> {
         self.shared.index().id(index)
@@ -334,6 +358,13 @@ impl Log {
     /// Why the log takes nothing any more, once a write or sync failed or the writer ended.
     pub fn poison(&self) -> Option<String> {
         self.shared.stopped()
+    }
+
+    /// How long the writer has been at the batch that it writes now; zero while it waits.
+    pub fn writing_for(&self) -> Duration {
+        self.shared
+            .writing_since()
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Durations of the syncs so far: upper bound of each bucket in microseconds (`u64::MAX` for the last), and count.

@@ -36,6 +36,7 @@ use crate::retention::Retention;
 use crate::status::Role;
 use crate::storage::{self, Storage};
 use crate::takeover::agreement::Takeover;
+use crate::takeover::stall::Stall;
 
 /// What the caller runs: the log's one writer, and what removes purged segments. In production each on an OS thread of its
 /// own, in the simulation as tasks.
@@ -117,9 +118,11 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
     let (role_sender, role) = watch::channel(Role::default());
     let (elections, takeovers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (members_sender, members) = watch::channel(members::members(&members::now(&raft)));
+    let (resigning, resigned) = watch::channel(None);
     let following = roles::follow(
         raft.clone(),
         applied.clone(),
+        resigned,
         members_sender,
         role_sender,
         Arc::clone(&elections),
@@ -140,6 +143,13 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         presence,
         released,
         away_after: Duration::from_millis(options.timings.election_max_ms),
+    };
+    let stall = Stall {
+        raft: raft.clone(),
+        log: log.clone(),
+        presence: Arc::clone(&network.presence),
+        silence: Duration::from_millis(options.timings.silence_ms),
+        resigned: resigning,
     };
     let bootstrap = Bootstrap {
         raft: raft.clone(),
@@ -165,6 +175,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         tokio::spawn(bootstrap.serve(asked)).abort_handle(),
         tokio::spawn(membership.serve(changing)).abort_handle(),
         tokio::spawn(takeover.run()).abort_handle(),
+        tokio::spawn(stall.run()).abort_handle(),
         tokio::spawn(retention.run()).abort_handle(),
     ];
     let parts = Parts {

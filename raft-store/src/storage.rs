@@ -84,8 +84,7 @@ async fn finish_installation(
     let installed = machine
         .applied()
         .is_some_and(|applied| applied.id.index >= label.id.index);
-    let purged = log.state().purged;
-    if installed && purged.is_none_or(|purged| purged.index < label.id.index) {
+    if installed && log.id(label.id.index) != Some(label.id) {
         mark("log_begun_behind_label");
         writer.purge(label.id).await?;
     }

@@ -2,3 +2,4 @@
 
 pub mod agreement;
 pub mod alarm;
+pub mod stall;

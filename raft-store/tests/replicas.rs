@@ -60,6 +60,13 @@ async fn writes_survive_the_death_of_the_leader_and_of_all() {
         }
         group.leader().await;
         assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+        // Who follows the members is told those that the replica found in its folder: no membership changes any more.
+        for (id, handle) in group.live() {
+            let mut members = handle.members_watch();
+            let all = members.wait_for(|members| members.len() == 3);
+            let all = tokio::time::timeout(Duration::from_secs(5), all).await;
+            assert!(all.is_ok(), "replica {id} told no members");
+        }
         group.propose("the last").await.expect("acknowledged");
         acknowledged.insert("the last".to_owned());
         let applied = group.converged().await;

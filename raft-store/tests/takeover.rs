@@ -139,3 +139,88 @@ async fn a_leader_that_lost_all_connections_for_a_moment_loses_nothing() {
         .await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_disk_fails_is_replaced_at_once() {
+    for seed in 45..50 {
+        seeded(seed, async {
+            let (group, leader, term) = settled(seed).await;
+            group.replicas[&leader].disk.fail_next_sync();
+            let failed = Instant::now();
+            let lost = group.handle(leader).propose("lost or not".into()).await;
+            assert!(lost.is_err(), "seed {seed}: {lost:?}");
+            let survivor = (1..=3).find(|id| *id != leader).expect("two survive");
+            let mut role = group.handle(survivor).role();
+            let elected = role.wait_for(|role| role.leader.is_some_and(|id| id.get() != leader));
+            let elected = elected.await.expect("runs").leader.expect("has one").get();
+            assert!(failed.elapsed() < AT_ONCE, "seed {seed}: {:?}", failed.elapsed());
+            assert!(group.handle(leader).has_stopped());
+            assert_eq!(group.leader().await, elected, "seed {seed}");
+            assert_eq!(group.handle(elected).status().term.get(), term + 1, "seed {seed}");
+            let next = group.handle(elected).propose("after".into()).await;
+            next.expect("acknowledged by two good disks");
+        })
+        .await;
+    }
+}
+
+/// From now on each sync of these replicas' disks takes so long.
+fn stall(group: &Group, ids: impl IntoIterator<Item = u64>, delay: Duration) {
+    for id in ids {
+        let longer = delay + Duration::from_millis(1);
+        group.replicas[&id].disk.sync_delay(delay..longer);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_own_disk_stalls_hands_over() {
+    for seed in 50..55 {
+        seeded(seed, async {
+            let (group, leader, term) = settled(seed).await;
+            stall(&group, [leader], Duration::from_secs(4));
+            let stalled = Instant::now();
+            // Held by the old leader; its caller would ask again.
+            let held = group.handle(leader).clone();
+            let held = tokio::spawn(async move { held.propose("held".into()).await });
+            let survivor = (1..=3).find(|id| *id != leader).expect("two have good disks");
+            let mut role = group.handle(survivor).role();
+            let elected = role.wait_for(|role| role.leader.is_some_and(|id| id.get() != leader));
+            let elected = elected.await.expect("runs").leader.expect("has one").get();
+            assert!(
+                stalled.elapsed() < Duration::from_millis(500) + AT_ONCE,
+                "seed {seed}: {:?}",
+                stalled.elapsed()
+            );
+            assert_eq!(group.leader().await, elected, "the old one serves nobody");
+            let next = group.handle(elected).propose("after".into()).await;
+            next.expect("acknowledged by two good disks");
+            assert!(
+                stalled.elapsed() < Duration::from_secs(1),
+                "seed {seed}: {:?}",
+                stalled.elapsed()
+            );
+            // Once, although it is still stalling.
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            stall(&group, [leader], Duration::ZERO);
+            assert_eq!(group.leader().await, elected, "seed {seed}");
+            assert_eq!(group.handle(elected).status().term.get(), term + 1, "seed {seed}");
+            let _known_or_not = held.await.expect("no panic");
+            assert!(group.converged().await.iter().any(|(_, _, command)| command == "held"));
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_disks_stall_nobody_hands_over() {
+    seeded(56, async {
+        let (group, leader, term) = settled(56).await;
+        stall(&group, 1..=3, Duration::from_secs(2));
+        let held = group.handle(leader).propose("held".into()).await;
+        held.expect("acknowledged in the end");
+        stall(&group, 1..=3, Duration::ZERO);
+        assert_eq!(group.leader().await, leader);
+        assert_eq!(group.handle(leader).status().term.get(), term);
+    })
+    .await;
+}

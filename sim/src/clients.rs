@@ -67,8 +67,6 @@ pub struct Workload {
     pub witness: Witness,
     /// The trace.
     pub trace: Trace,
-    /// One client of each kind that cannot be missed, instead of those that the seed draws.
-    pub few_clients: bool,
     /// Nothing new is begun once it is set.
     pub quiet: Arc<AtomicBool>,
 }
@@ -110,12 +108,11 @@ impl Mix {
         }
     }
 
-    /// The same with no client that can be missed.
-    fn fewest(self) -> Mix {
+    /// One client of each kind that cannot be missed; what they do stays as it is.
+    fn few(self) -> Mix {
         Mix {
             producers: 1,
             ordered_producers: 1,
-            events: false,
             billing: 1,
             pushes: 1,
             simple_in_order: false,
@@ -208,10 +205,11 @@ impl Host {
     }
 }
 
-/// Puts the clients' hosts on the stage; their names go to the end of `hosts`.
-pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workload) {
+/// Puts the clients' hosts on the stage; their names go to the end of `hosts`. `few`: one of each kind that cannot be
+/// missed, instead of those that the seed draws.
+pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workload, few: bool) {
     let drawn = Mix::draw(workload.seed);
-    let mix = if workload.few_clients { drawn.fewest() } else { drawn };
+    let mix = if few { drawn.few() } else { drawn };
     workload.trace.tell("options", format!("{mix:?}"));
     let ready = Arc::new(AtomicBool::new(false));
     let mut put = |role: &str, number: u64, play: fn(Host) -> Playing| {

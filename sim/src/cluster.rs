@@ -49,10 +49,9 @@ pub fn scene(
         history: history.clone(),
         witness: witness.clone(),
         trace: trace.clone(),
-        few_clients,
         quiet: quiet.clone(),
     };
-    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload);
+    clients::hosts(&mut stage.sim, &mut stage.hosts, &workload, few_clients);
     let judge = Judge {
         history,
         witness,

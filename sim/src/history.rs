@@ -214,6 +214,17 @@ pub enum What {
     Stored(Stored),
     /// A queue's bounds were read.
     Bounds(Bounds),
+    /// Retention was seen to have let go of the messages of a queue below an offset.
+    Forgotten {
+        /// The broker group.
+        broker_group: String,
+        /// The topic.
+        topic: String,
+        /// The queue.
+        queue: i64,
+        /// The first offset that is kept.
+        first: i64,
+    },
     /// A consumer group's progress was read.
     Progress(Progress),
     /// A message was received that nobody of the workload made.
@@ -333,9 +344,16 @@ impl History {
         self.inner().owed.consumes(consumer_group, topic)
     }
 
-    /// The first offset that is still kept in a queue, as the harness sees it.
+    /// A replica says which offset of a queue is the first that it keeps. Written down when it is news.
     pub fn begins(&self, broker_group: &str, topic: &str, queue: i64, first: i64) {
-        self.inner().owed.begins(broker_group, topic, queue, first);
+        if self.inner().owed.begins(broker_group, topic, queue, first) {
+            self.record(What::Forgotten {
+                broker_group: broker_group.to_owned(),
+                topic: topic.to_owned(),
+                queue,
+                first,
+            });
+        }
     }
 
     /// All events so far.

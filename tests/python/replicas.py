@@ -70,7 +70,7 @@ def free_ports(count):
 class Cluster:
     """`with Cluster() as cluster:` gives three replicas; leaving ends what was started and nothing else."""
 
-    def __init__(self, replicas=3, data=None, start_timeout=60.0, broker_command=None, dev_binary=None):
+    def __init__(self, replicas=3, data=None, start_timeout=60.0, broker_command=None, dev_binary=None, settings=None):
         self.binary = os.environ["LEDGERMQ_BIN"]
         # What starts all of it first; another release in tests of upgrades.
         self.dev_binary = dev_binary or self.binary
@@ -80,6 +80,8 @@ class Cluster:
         self.start_timeout = start_timeout
         # What starts a replica again: the product, or a test build of it.
         self.broker_command = broker_command or [self.binary, "broker"]
+        # Keys of broker.toml that every replica gets besides those that `ledgermq dev` writes.
+        self.settings = settings or {}
         self.replicas = {}
         self.endpoints = ""
         self.dev = None
@@ -90,6 +92,8 @@ class Cluster:
         self.log = open(self.folder / "dev.log", "ab")
         command = [self.dev_binary, "dev", "--replicas", str(self.replica_count), "--processes", "--port", "0"]
         command += ["--data", str(self.folder / "data")]
+        if self.settings:
+            self._write_configurations()
         self.dev = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
         ready = threading.Event()
         threading.Thread(target=self._read_dev, args=(ready,), daemon=True).start()
@@ -102,6 +106,28 @@ class Cluster:
             self.__exit__(None, None, None)
             raise RuntimeError(f"ledgermq dev printed {self.lines}")
         return self
+
+    def _write_configurations(self):
+        """The files that `ledgermq dev` would write, with settings of our own: it takes what is there."""
+        folder = self.folder / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        ports = [f"127.0.0.1:{port}" for port in free_ports(2 * self.replica_count + 1)]
+        name_server = ports.pop()
+        for replica_id in range(1, self.replica_count + 1):
+            config = folder / f"broker-a-{replica_id}.toml"
+            if config.exists():
+                continue
+            keys = {
+                "broker_group": "broker-a",
+                "replica_id": replica_id,
+                "listen": ports.pop(),
+                "peer_listen": ports.pop(),
+                "data_dir": str(folder / f"broker-a-{replica_id}"),
+                "name_servers": [name_server],
+                **self.settings,
+            }
+            # JSON's texts, numbers, truths and lists are TOML as well.
+            config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in keys.items()))
 
     def _read_dev(self, ready):
         for line in self.dev.stdout:
@@ -210,19 +236,33 @@ class Cluster:
         self.endpoints += f";{listen}"
         return replica
 
+    def forget(self, replica):
+        """A replica that is no member any more and does not run."""
+        del self.replicas[replica.id]
+        self.replica_count -= 1
+        self.endpoints = ";".join(left.access_point for left in self.replicas.values())
+
     @staticmethod
-    def addresses(replica):
-        """(peer address, client address) as its configuration has them."""
+    def configured(replica, name):
+        """What its configuration says."""
         found = dict(line.split("=", 1) for line in Path(replica.config).read_text().splitlines() if "=" in line)
-        found = {name.strip(): value.strip() for name, value in found.items()}
-        return json.loads(found["peer_listen"]), json.loads(found["listen"])
+        return json.loads(next(value for key, value in found.items() if key.strip() == name))
+
+    @classmethod
+    def addresses(cls, replica):
+        """(peer address, client address) as its configuration has them."""
+        return cls.configured(replica, "peer_listen"), cls.configured(replica, "listen")
+
+    @classmethod
+    def data_folder(cls, replica):
+        return Path(cls.configured(replica, "data_dir"))
 
     # What it says about itself.
 
-    def command(self, *arguments, timeout=20.0, check=True):
+    def command(self, *arguments, timeout=20.0, check=True, endpoints=None):
         """Runs `ledgermq …` against the cluster and returns what it printed."""
         done = subprocess.run(
-            [self.binary, *arguments, "--endpoints", self.endpoints],
+            [self.binary, *arguments, "--endpoints", endpoints or self.endpoints],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -67,6 +67,14 @@ class Sends:
             if fifo is None or bool(self.intents[key].get("message_group")) == fifo
         ]
 
+    def latencies(self, since, until):
+        """Seconds from send to acknowledgement of the normal messages that were sent within this time."""
+        return [
+            line["t"] - self.intents[key]["t"]
+            for key, line in self.acked.items()
+            if since <= self.intents[key]["t"] < until and not self.intents[key].get("message_group")
+        ]
+
     def split_failures(self, addresses, outages):
         """(failed normal, failed FIFO while their one address was down, other failed FIFO), as lists of lines.
 

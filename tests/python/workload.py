@@ -50,7 +50,7 @@ class Client:
 class Workload:
     """Topics, consumer groups and clients of one run. FIFO senders are spread so that each replica is the address of one."""
 
-    def __init__(self, cluster, folder, senders=8, fifo_senders=3, producers=1, pace_ms=25.0, size=256, consumers=True):
+    def __init__(self, cluster, folder, senders=8, fifo_senders=3, producers=1, pace_ms=25.0, size=256, consumers=True, access_point=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.cluster = cluster
@@ -60,7 +60,7 @@ class Workload:
         self.normal_topic, self.fifo_topic = f"load-normal-{run}", f"load-fifo-{run}"
         self.simple_group, self.push_group = f"load-simple-{run}", f"load-push-{run}"
         self.addresses = {}
-        first = next(iter(cluster.replicas.values())).access_point
+        first = access_point or next(iter(cluster.replicas.values())).access_point
         self.access_point = first
         admin = wire.Administration(first)
         admin.create_topic(self.normal_topic, "normal")
@@ -72,6 +72,8 @@ class Workload:
         self.clients = {}
 
     def _choose_message_groups(self, count):
+        if count == 0:
+            return
         with wire.Door(self.access_point) as door:
             queues = wire.route(door, self.fifo_topic).message_queues
         all_addresses = sorted({wire.python_queue_address(queues, f"group-{n}") for n in range(200)})

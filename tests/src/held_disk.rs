@@ -112,6 +112,10 @@ impl Disk for HeldDisk {
         Ok(())
     }
 
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        self.real.aside(work)
+    }
+
     fn space(&self, dir: &Path) -> io::Result<Space> {
         self.real.space(dir)
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ledgermq_broker::config::{Config, RawConfig};
-use ledgermq_broker::{Broker, BrokerError, KvSource, OpenBrokerError, Seams, Spawn, open};
+use ledgermq_broker::{Broker, BrokerError, KvSource, OpenBrokerError, Planted, Seams, Spawn, Tuning, open};
 use ledgermq_proto::net::{ChannelOptions, TcpNet, channel};
 use ledgermq_proto::rocketmq::messaging_service_client::MessagingServiceClient;
 use ledgermq_proto::rocketmq::receive_message_response::Content;
@@ -121,6 +121,8 @@ impl Found {
             wall_clock: Arc::new(move || now_ms.load(Ordering::Relaxed)),
             seed: self.expected.ended_ms + u64::from(format_level_max),
             spawn: Spawn::Here,
+            planted: Planted::default(),
+            tuning: Tuning::default(),
         };
         let (broker, driver) = open(config, seams).await?;
         let (stop, stopped) = oneshot::channel::<()>();

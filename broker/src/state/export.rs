@@ -13,10 +13,10 @@
 use super::codec::{DecodeError, Reader, Writer};
 use super::identity::export_hasher;
 use super::kv::{Batch, Change, Family, KvError, KvView, for_each_pair};
-use super::meta::{APPLIED_KEY, Meta};
+use super::meta::{APPLIED_KEY, MEMBERSHIP_KEY, Meta};
 use crate::planted::{Bug, Planted};
 use bytes::Bytes;
-use ledgermq_raft_store::{EntryId, Export, ExportPart, MachineError};
+use ledgermq_raft_store::{EntryId, Export, ExportPart, MachineError, membership_in_force};
 use siphasher::sip128::Hasher128;
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -223,11 +223,15 @@ fn read_part(part: &[u8]) -> Result<(EntryId, bool, Vec<ReadPair>), DecodeError>
     Ok((id, flags == LAST, read))
 }
 
-/// Hash over all pairs that every replica holds alike.
+/// Hash over all that every replica holds alike: all pairs, but of the kept memberships the one in force alone.
 pub(crate) fn digest(view: &dyn KvView) -> Result<u128, KvError> {
     let mut hasher = export_hasher();
     for family in Family::shared() {
         for_each_pair(view, family, |key, value| {
+            let is_membership = family == Family::Meta && key == MEMBERSHIP_KEY;
+            // What is no membership does not pass for one: it is hashed as it is.
+            let in_force = is_membership.then(|| membership_in_force(value).ok()).flatten();
+            let value = in_force.as_deref().unwrap_or(value);
             hasher.write(&[family as u8]);
             hasher.write(&(key.len() as u64).to_le_bytes());
             hasher.write(key);

@@ -83,6 +83,16 @@ impl Disk for RealDisk {
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {
         ready(File::open(dir).and_then(|dir| dir.sync_all())).boxed()
     }
+
+    /// On one of the runtime's blocking threads.
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+        let job = tokio::task::spawn_blocking(work);
+        async move {
+            let _panicked_or_not = job.await;
+        }
+        .boxed()
+    }
 }
 
 impl DiskFile for RealFile {

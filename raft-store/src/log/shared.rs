@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::disk::Disk;
 use crate::log::Frame;
@@ -92,6 +93,8 @@ pub struct Shared {
     pub notify: Notify,
     /// Durations of syncs.
     pub histogram: Histogram,
+    /// Since when the writer is at one batch; `None` while it waits.
+    writing: Mutex<Option<Instant>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -120,7 +123,12 @@ impl Shared {
             durable: watch::Sender::new(durable),
             notify: Notify::new(),
             histogram: Histogram::default(),
+            writing: Mutex::default(),
         }
+    }
+
+    pub fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
     }
 
     pub fn index(&self) -> MutexGuard<'_, Index> {
@@ -235,6 +243,16 @@ impl Shared {
 
     pub fn stopped(&self) -> Option<String> {
         lock(&self.inbox).stopped.clone()
+    }
+
+    /// The writer begins a batch, or waits for the next one.
+    pub fn note_writing(&self, writes: bool) {
+        *lock(&self.writing) = writes.then(Instant::now);
+    }
+
+    /// Since when the writer is at one batch.
+    pub fn writing_since(&self) -> Option<Instant> {
+        *lock(&self.writing)
     }
 
     /// Lets the watch follow the newest durable entry.

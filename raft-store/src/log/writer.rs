@@ -105,13 +105,16 @@ impl Writer {
 
     async fn serve(&mut self) -> io::Result<()> {
         while self.wait().await? {
+            self.shared.note_writing(true);
             while let Some(op) = self.ops.pop_front() {
                 self.on_op(op).await?;
                 if self.batch.bytes >= BATCH_BYTES as u64 {
                     self.settle().await?;
+                    self.shared.note_writing(true);
                 }
             }
             self.settle().await?;
+            self.shared.note_writing(false);
         }
         Ok(())
     }

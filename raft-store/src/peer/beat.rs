@@ -9,6 +9,7 @@ use futures::Stream;
 use futures::stream;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tonic::Status;
@@ -102,11 +103,14 @@ type Sent = Arc<Mutex<VecDeque<Instant>>>;
 async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, interval: Duration) -> Result<(), Status> {
     let link = network.links.to(&node.peer_address);
     let sent = Sent::default();
+    // Dropped with the replies, which ends the beats.
+    let (_open, closed) = oneshot::channel();
     let beats = beats(
         (network.passport.header(id, node), network.passport.release().clone()),
         clock.wall_clock(),
         Arc::clone(&sent),
         interval,
+        closed,
     );
     let mut replies = call(limits::CALL_DEADLINE, link.heartbeat.clone().presence(beats)).await?;
     loop {
@@ -132,17 +136,24 @@ async fn once(network: &Network, clock: &ClusterClock, id: u64, node: &Node, int
     }
 }
 
+/// Ends as soon as nobody waits for replies any more: HTTP/2 keeps polling a request's body after its response was dropped,
+/// and a replica whose core has ended must not seem alive.
 fn beats(
     introduction: (wire::Header, Release),
     wall: Arc<dyn Fn() -> u64 + Send + Sync>,
     sent: Sent,
     interval: Duration,
+    closed: oneshot::Receiver<()>,
 ) -> impl Stream<Item = wire::Beat> + Send {
     stream::unfold(
-        (Some(introduction), 0u64, wall, sent),
-        move |(introduction, sequence, wall, sent)| async move {
+        (Some(introduction), 0u64, wall, sent, closed),
+        move |(introduction, sequence, wall, sent, mut closed)| async move {
             if sequence > 0 {
-                tokio::time::sleep(interval).await;
+                tokio::select! {
+                    biased;
+                    _ended = &mut closed => return None,
+                    () = tokio::time::sleep(interval) => {}
+                }
             }
             {
                 let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +171,7 @@ fn beats(
                 level: release.as_ref().map_or(0, |release: &Release| release.level),
                 version: release.map(|release| release.version).unwrap_or_default(),
             };
-            Some((beat, (None, sequence + 1, wall, sent)))
+            Some((beat, (None, sequence + 1, wall, sent, closed)))
         },
     )
 }

@@ -59,6 +59,7 @@ pub struct Trouble {
 struct State {
     peers: BTreeMap<u64, Seen>,
     gone: Option<Vote>,
+    led: Option<Vote>,
 }
 
 /// Shared by the service (which hears), the takeover (which decides) and the status.
@@ -188,6 +189,21 @@ impl Presence {
                 return;
             }
         }
+    }
+
+    /// A leader with this vote appends or beats.
+    pub fn led(&self, vote: &Vote) {
+        self.with(|state| {
+            let term = vote.leader_id.term;
+            if state.led.is_none_or(|led| led.leader_id.term < term) {
+                state.led = Some(*vote);
+            }
+        });
+    }
+
+    /// The leader of the highest term that appended or beat, also while the core is too busy to know of it.
+    pub fn led_by(&self) -> Option<Vote> {
+        self.with(|state| state.led)
     }
 
     /// Marks the leader with this vote as gone.

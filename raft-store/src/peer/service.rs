@@ -69,6 +69,7 @@ impl Service {
                 "this replica believes the leader gone and is electing another",
             ));
         }
+        self.presence.led(&request.vote);
         self.passport.standing.led();
         Ok(request)
     }

@@ -243,8 +243,18 @@ impl Adapter {
         let log = self.log.as_ref()?;
         let wanted = self.labels.wanted()?.min(self.applied?.index);
         match self.labels.current() {
-            Some(current) if current.index > wanted => Some(current),
-            _ => log.id(wanted),
+            Some(current) if current.index > wanted => self.known_from(current),
+            _ => self.known_from(log.id(wanted)?),
+        }
+    }
+
+    /// The label, or the first entry behind it whose membership is known: a snapshot that was installed tells of none before
+    /// its own, while the log may still begin before it.
+    fn known_from(&self, label: EntryId) -> Option<EntryId> {
+        let oldest = self.memberships.oldest()?;
+        match oldest <= label.index {
+            true => Some(label),
+            false => self.log.as_ref()?.id(oldest),
         }
     }
 
@@ -366,9 +376,7 @@ impl RaftStateMachine<Config> for Adapter {
         };
         mark("install_begun");
         tracing::info!(label = %id, "installing a snapshot");
-        // The log may begin before the label until it is purged, and a crash may come before that.
-        let mut memberships = self.memberships.clone();
-        memberships.supersede(meta.last_membership.clone());
+        let memberships = Memberships::one(meta.last_membership.clone());
         self.install(content).await?;
         let label = Applied {
             id,
@@ -386,7 +394,13 @@ impl RaftStateMachine<Config> for Adapter {
     async fn get_current_snapshot(&mut self) -> Result<Option<Labelled>, io::Error> {
         match self.labels.current() {
             Some(_) if self.log.is_none() => self.of_applied().map(Some),
-            Some(label) if self.applied.is_some() => self.labelled(label).map(Some),
+            Some(label) if self.applied.is_some() => {
+                let Some(label) = self.known_from(label) else {
+                    return Ok(None);
+                };
+                self.labels.set_current(label);
+                self.labelled(label).map(Some)
+            }
             _ => Ok(None),
         }
     }

@@ -10,6 +10,15 @@ use crate::raft::config::{KeptMembership, entry_id};
 use crate::raft::format::{self, FormatError};
 use crate::types::LogIndex;
 
+/// What a machine got from [`crate::Machine::apply_membership`], reduced to the membership in force: equal on all replicas as of
+/// the same entry. The whole is not: each replica keeps as many past memberships as its own snapshots may need.
+pub fn in_force(membership: &[u8]) -> Result<Bytes, FormatError> {
+    let mut memberships = Memberships::decode(membership)?;
+    let older = memberships.kept.len().saturating_sub(1);
+    memberships.kept.drain(..older);
+    Ok(memberships.encode())
+}
+
 /// Memberships in the order of their entries, the one in force last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memberships {
@@ -59,10 +68,9 @@ impl Memberships {
         }
     }
 
-    /// A snapshot says what is in force: it may be known already, and what is older stays.
-    pub fn supersede(&mut self, membership: KeptMembership) {
-        self.kept.retain(|kept| index_of(kept) < index_of(&membership));
-        self.push(membership);
+    /// The first entry whose membership is known; `None` before the first membership.
+    pub fn oldest(&self) -> Option<LogIndex> {
+        self.kept.first().map(index_of)
     }
 
     /// No label will be older than this entry.
@@ -100,17 +108,26 @@ mod tests {
         }
         history.forget_below(LogIndex(7));
         assert_eq!(history.as_of(LogIndex(4)), None);
+        assert_eq!(history.oldest(), Some(LogIndex(5)));
         assert_eq!(history.as_of(LogIndex(7)), Some(membership(5)));
         assert_eq!(history.newest(), membership(9));
     }
 
     #[test]
-    fn a_snapshot_supersedes_what_is_not_older() {
-        let mut known = history(&[0, 5]);
-        known.supersede(membership(5));
-        assert_eq!(known, history(&[0, 5]));
-        known.supersede(membership(9));
-        assert_eq!(known, history(&[0, 5, 9]));
+    fn what_is_in_force_does_not_depend_on_what_is_kept() {
+        let all = history(&[0, 5, 9]);
+        let mut fewer = all.clone();
+        fewer.forget_below(LogIndex(7));
+        assert_ne!(all.encode(), fewer.encode());
+        let one = history(&[9]).encode();
+        for kept in [all.encode(), fewer.encode(), one.clone()] {
+            assert_eq!(in_force(&kept), Ok(one.clone()));
+        }
+        assert_eq!(
+            in_force(&Memberships::default().encode()),
+            Ok(Memberships::default().encode())
+        );
+        assert!(in_force(&[9]).is_err());
     }
 
     #[test]

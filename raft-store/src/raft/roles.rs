@@ -25,10 +25,15 @@ fn state(state: ServerState) -> State {
     }
 }
 
-/// Follows changes until the core ends. `elections` counts the leaders seen since the start.
+/// A leader's word that another is to lead, and in which term it says so.
+pub type Resigned = Option<(Term, ReplicaId)>;
+
+/// Follows changes until the core ends. `elections` counts the leaders seen since the start. A leader that `resigned` does
+/// not serve: its core may be stuck on the disk and unable to say so.
 pub async fn follow(
     raft: Raft<Config, Adapter>,
     mut applied: watch::Receiver<Option<EntryId>>,
+    mut resigned: watch::Receiver<Resigned>,
     told: watch::Sender<Vec<Member>>,
     role: watch::Sender<Role>,
     elections: Arc<AtomicU64>,
@@ -63,6 +68,7 @@ pub async fn follow(
             elections.fetch_add(1, Ordering::Relaxed);
             tracing::info!(term = now.term.get(), leader = leader.get(), "leader elected");
         }
+        let now = after(now, *resigned.borrow_and_update());
         role.send_if_modified(|role| std::mem::replace(role, now) != now);
         // Applying moves all the time; only the first entry of a term matters here.
         let waiting = now.state == State::Leader && !now.serving;
@@ -70,6 +76,7 @@ pub async fn follow(
             biased;
             changed = metrics.changed() => if changed.is_err() { break },
             changed = applied.changed(), if waiting => if changed.is_err() { break },
+            changed = resigned.changed() => if changed.is_err() { break },
         }
     }
     role.send_modify(|role| {
@@ -78,4 +85,47 @@ pub async fn follow(
             ..Role::default()
         }
     });
+}
+
+/// The role after a word that another is to lead.
+fn after(role: Role, resigned: Resigned) -> Role {
+    match resigned {
+        Some((term, to)) if term == role.term && role.state == State::Leader => Role {
+            term,
+            state: State::Follower,
+            leader: Some(to),
+            serving: false,
+        },
+        _ => role,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_resigned_serves_nobody_in_that_term() {
+        let leads = Role {
+            term: Term(4),
+            state: State::Leader,
+            leader: Some(ReplicaId(1)),
+            serving: true,
+        };
+        let resigned = |term| Some((Term(term), ReplicaId(2)));
+        let follows = Role {
+            state: State::Follower,
+            leader: Some(ReplicaId(2)),
+            serving: false,
+            ..leads
+        };
+        assert_eq!(after(leads, None), leads);
+        assert_eq!(after(leads, resigned(4)), follows);
+        assert_eq!(after(leads, resigned(3)), leads, "of an earlier term");
+        let third = Role {
+            leader: Some(ReplicaId(3)),
+            ..follows
+        };
+        assert_eq!(after(third, resigned(4)), third, "it follows already");
+    }
 }

@@ -78,8 +78,8 @@ fn missing(index: u64) -> io::Error {
 }
 
 /// One bounded piece of `from..to`; never empty. The first entry must be there.
-fn piece(log: &Log, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-    let frames = log.read(LogIndex(from), LogIndex(to), limits::READ_BYTES)?;
+async fn piece(log: &Log, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+    let frames = log.read_aside(LogIndex(from), LogIndex(to), limits::READ_BYTES).await?;
     match frames.first() {
         Some(first) if first.id.index.get() == from => decoded(frames),
         _ => Err(missing(from)),
@@ -100,7 +100,7 @@ impl RaftLogReader<Config> for Reader {
         let (mut from, to) = held(&self.log, &range);
         let mut entries = Vec::new();
         while from < to {
-            let more = piece(&self.log, from, to)?;
+            let more = piece(&self.log, from, to).await?;
             from += more.len() as u64;
             entries.extend(more);
         }
@@ -115,7 +115,7 @@ impl RaftLogReader<Config> for Reader {
         if start >= end {
             Ok(Vec::new())
         } else {
-            piece(&self.log, start, end)
+            piece(&self.log, start, end).await
         }
     }
 
@@ -134,7 +134,7 @@ impl RaftLogReader<Config> for Reader {
                 if from >= to {
                     return None;
                 }
-                match piece(&log, from, to) {
+                match piece(&log, from, to).await {
                     Ok(entries) => {
                         from += entries.len() as u64;
                         ready = entries.into_iter();

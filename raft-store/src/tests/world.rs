@@ -301,12 +301,22 @@ impl World {
             let label = self.held.entries[&self.choices.between(first, end - 1)].id;
             let earlier = self.replica().labels.current();
             let labelled = self.replica().label(label).await.expect("the state is whole");
-            // A label never goes back.
-            let label = earlier.filter(|earlier| *earlier > label).unwrap_or(label);
-            assert_eq!(labelled.meta.last_log_id.as_ref().map(entry_id), Some(label));
+            // A label never goes back, and is later where no membership is known.
+            let found = labelled
+                .meta
+                .last_log_id
+                .as_ref()
+                .map(entry_id)
+                .expect("there is a label");
+            assert!(found >= label && Some(found) >= earlier && found.index.get() < self.applied_end());
+            assert_eq!(
+                self.truth.id(found.index.get()),
+                Some(found),
+                "another entry is a label"
+            );
             assert_eq!(
                 labelled.meta.last_membership,
-                self.truth.membership_at(label.index.get())
+                self.truth.membership_at(found.index.get())
             );
             let Content::View(view) = labelled.snapshot else {
                 panic!("the state is here");
@@ -486,7 +496,10 @@ impl World {
         let current = self.replica().adapter.get_current_snapshot().await;
         if let Some(current) = current.expect("the newest snapshot can be sent") {
             let label = current.meta.last_log_id.as_ref().map(entry_id);
-            assert_eq!(label, self.held.purged);
+            assert!(label >= self.held.purged, "a snapshot from before the log");
+            let index = label.expect("there is a label").index.get();
+            assert_eq!(label, self.truth.id(index), "another entry is a label");
+            assert_eq!(current.meta.last_membership, self.truth.membership_at(index));
         }
         self.check_state();
     }

@@ -148,6 +148,15 @@ impl<'a> Facts<'a> {
                 *first = bounds.first.max(*first);
                 self.bounds.entry(&bounds.reader).or_default().insert(queue, bounds);
             }
+            What::Forgotten {
+                broker_group,
+                topic,
+                queue,
+                first,
+            } => {
+                let known = self.first.entry((broker_group, topic, *queue)).or_default();
+                *known = (*first).max(*known);
+            }
             What::Progress(progress) => self.progress.push(progress),
             What::Stranger { message_id } => self.strangers.push(message_id),
             What::Fault { .. } | What::Healed {} => {}

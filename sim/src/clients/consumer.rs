@@ -84,9 +84,8 @@ impl Host {
         self.workload.history.record(what(settle));
     }
 
-    /// A life is over: what it was about to be told stays unknown.
-    pub(super) fn dies(&self) {
-        self.tell("dies");
+    /// Whatever a consumer was doing broke off: what it was about to be told stays unknown.
+    pub(super) fn breaks_off(&self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(unknown) = open {
             self.workload.history.record(unknown);

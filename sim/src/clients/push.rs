@@ -62,7 +62,8 @@ pub(super) async fn ledger(host: Host) -> turmoil::Result {
             () = me.keep_sessions() => {}
             () = ends(&host, lasts, was_calm) => {}
         }
-        host.dies();
+        host.breaks_off();
+        host.tell("dies");
     }
 }
 

@@ -123,10 +123,11 @@ async fn live(host: Host, manners: Manners) -> turmoil::Result {
         };
         // Its end comes in the middle of whatever it does; nobody ends a life once all is calm.
         let ended = timeout(lasts, living.consume()).await;
+        host.breaks_off();
         if ended.is_err() && host.is_calm() && !manners.visits {
             living.consume().await;
         }
-        host.dies();
+        host.tell("dies");
         if manners.polite || draws.percent(30) {
             consumer.shutdown().await;
         }

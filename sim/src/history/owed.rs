@@ -16,6 +16,8 @@ pub(super) struct Owed {
     /// Consumer group and key.
     done: BTreeSet<(String, String)>,
     missing: BTreeSet<(String, String)>,
+    /// The first offset kept of each queue: broker group, topic, queue.
+    begins: BTreeMap<(String, String, i64), i64>,
 }
 
 impl Owed {
@@ -59,10 +61,15 @@ impl Owed {
             send.queue.unwrap_or(-1),
             send.offset.unwrap_or(-1),
         );
+        let queue = (place.0.clone(), topic.clone(), place.1);
+        let gone = self.begins.get(&queue).is_some_and(|first| place.2 < *first);
         self.acked
             .entry(topic.clone())
             .or_default()
             .insert(send.key.clone(), place);
+        if gone {
+            return;
+        }
         for group in self.consumers.get(topic).into_iter().flatten() {
             let owed = (group.clone(), send.key.clone());
             if !self.done.contains(&owed) {
@@ -84,15 +91,24 @@ impl Owed {
         self.done.insert(owed);
     }
 
-    /// What lies below was forgotten: nobody can consume it.
-    pub fn begins(&mut self, broker_group: &str, topic: &str, queue: i64, first: i64) {
-        let Some(acked) = self.acked.get(topic) else { return };
+    /// What lies below was forgotten: nobody can consume it. Answers whether that is news.
+    pub fn begins(&mut self, broker_group: &str, topic: &str, queue: i64, first: i64) -> bool {
+        let of = (broker_group.to_owned(), topic.to_owned(), queue);
+        let known = self.begins.entry(of).or_default();
+        if first <= *known {
+            return false;
+        }
+        *known = first;
+        let Some(acked) = self.acked.get(topic) else {
+            return true;
+        };
         let gone = |key: &String| {
             acked.get(key).is_some_and(|(in_group, in_queue, offset)| {
                 in_group == broker_group && *in_queue == queue && *offset < first
             })
         };
         self.missing.retain(|(_, key)| !gone(key));
+        true
     }
 
     /// Whether a consumer group must consume all of a topic.

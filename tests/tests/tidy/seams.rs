@@ -61,6 +61,8 @@ pub type Exception = (&'static str, &'static str, &'static str);
 pub const EXCEPTIONS: &[Exception] = &[
     ("proto/src/net.rs", "tokio::net", "the seam itself: TcpNet opens the product's sockets"),
     ("raft-store/src/disk/real.rs", "std::fs", "the seam itself: RealDisk"),
+    ("raft-store/src/disk/real.rs", "tokio::task::spawn_blocking", "the same: its reads block, so they run aside"),
+    ("raft-store/src/disk/real.rs", "spawn_blocking", "the same"),
     ("raft-store/src/disk/conformance.rs", "block_on", "a test suite that both disks run, outside of any runtime"),
     ("raft-store/src/raft/runtime.rs", "rand::rngs::SysRng", "the seam itself: seeds where no seed was given"),
     ("raft-store/src/raft/runtime.rs", "block_on", "openraft asks its runtime for it; only its tests call it"),

@@ -13,6 +13,7 @@ async fn entries_come_back_from_memory_and_from_disk() {
         all.extend(more.clone());
         append(&log, more).await.expect("durable");
         assert_eq!(read_all(&log).expect("readable"), all);
+        assert_eq!(read_all_aside(&log).await.expect("readable"), all);
     }
     assert!(disk.list(Path::new(DIR)).expect("list").len() > 10, "several segments");
     let starts: Vec<EntryId> = (0..4).map(|term| EntryId::new(term + 1, term * 30)).collect();
@@ -63,6 +64,7 @@ async fn the_real_disk_does_the_same() {
     let log = start_with(disk, options).await.expect("opens again");
     let expected: Vec<Frame> = all[100..200].iter().cloned().chain(frames(3, 200..210, 500)).collect();
     assert_eq!(read_all(&log).expect("readable"), expected);
+    assert_eq!(read_all_aside(&log).await.expect("readable"), expected);
     assert_eq!(log.vote().as_deref(), Some(b"vote".as_slice()));
     assert_eq!(log.committed(), Some(EntryId::new(1, 5)));
     assert_eq!(log.term_starts(), [EntryId::new(1, 100), EntryId::new(3, 200)]);
