@@ -144,8 +144,8 @@ mod tests {
             }],
         };
         let (one, two) = (line(Profile::Log, 1, 10), line(Profile::Quick, 5, 7));
-        append(&file, &[one.clone()]).expect("appended");
-        append(&file, &[two.clone()]).expect("appended");
+        append(&file, std::slice::from_ref(&one)).expect("appended");
+        append(&file, std::slice::from_ref(&two)).expect("appended");
         let lines = read(&file).expect("read");
         assert_eq!(lines, [one, two]);
         assert_eq!(next_seed(&lines, Profile::Log), 11);

@@ -82,7 +82,7 @@ pub async fn observe<M: Machine>(board: Board, replica: usize, handle: Handle<M>
         }
         // Listing the segments takes a lock of the log: not at every look.
         looks += 1;
-        if looks % 25 == 0
+        if looks.is_multiple_of(25)
             && let Some(oldest) = handle.log_spans().first()
         {
             board.keeps_from(replica, oldest.first.get());

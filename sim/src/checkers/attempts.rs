@@ -77,8 +77,8 @@ fn dead_letter(facts: &Facts<'_>, (topic, key): (&str, &str), handled: &Handled<
     }
     // An acknowledgement that comes too late is answered with OK as well; one within its lease ended the message.
     let held = |at: f64| {
-        let lasting = its.received.iter().filter(|(received, _)| *received <= at);
-        lasting.last().is_some_and(|(received, receive)| {
+        let mut lasting = its.received.iter().filter(|(received, _)| *received <= at);
+        lasting.next_back().is_some_and(|(received, receive)| {
             let lasts_ms = receive.invisible_ms.unwrap_or_default().saturating_sub(TOLERANCE_MS);
             at < receive.called.unwrap_or(*received) + std::time::Duration::from_millis(lasts_ms).as_secs_f64()
         })

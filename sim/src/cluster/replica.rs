@@ -1,7 +1,7 @@
 //! A machine for replicas: waits until it has a seat, then runs the whole broker on simulated seams, opened again at
 //! every start.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ledgermq_broker::{Broker, Driver, OpenBrokerError, Seams, Spawn, config::Config, open};
 use ledgermq_raft_store::seeded;
@@ -118,11 +118,9 @@ name_servers = {:?}
 }
 
 /// Resolves when the machine's replica is asked to stop in good order.
-fn asked_to_stop(fleet: Fleet, machine: usize) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        while !fleet.is_asked_to_stop(machine) {
-            tokio::time::sleep(STOP_LOOK).await;
-        }
+async fn asked_to_stop(fleet: Fleet, machine: usize) {
+    while !fleet.is_asked_to_stop(machine) {
+        tokio::time::sleep(STOP_LOOK).await;
     }
 }
 

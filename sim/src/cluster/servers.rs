@@ -67,11 +67,11 @@ pub fn servers(
         hosts.push(name);
     }
     let endpoint = |machine: usize| format!("{}:{CLIENT_PORT}", replica_name(machine));
-    for group in 0..layout.broker_groups.len() {
+    for (group, broker_group) in names.iter().enumerate() {
         let of_group = (0..groups.len()).filter(|machine| groups[*machine] == group);
         let operator = Operator {
             group,
-            broker_group: names[group].clone(),
+            broker_group: broker_group.clone(),
             endpoints: of_group.map(endpoint).collect(),
             fleet: fleet.clone(),
             board: board.clone(),
