@@ -47,6 +47,7 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the clock and the thread are what is tested")]
 mod tests {
     use std::thread;
     use std::time::{Duration, Instant};

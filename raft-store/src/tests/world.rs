@@ -11,6 +11,9 @@
 //! * what a snapshot says, and the membership it is labelled with, is what the group knows;
 //! * it opens. At the end a bit is flipped somewhere: it refuses to open, or nothing damaged is served.
 
+mod rot;
+mod snapshots;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -86,7 +89,7 @@ fn is_of_the_disk(error: &OpenError) -> bool {
 
 impl World {
     async fn new(seed: u64, planted: Planted) -> World {
-        let mut choices = Choices::new(seed ^ 0x70_6574_6865_72);
+        let mut choices = Choices::new(seed ^ 0x7065_7468_6572);
         let mut world = World {
             disk: new_disk(&mut choices),
             sweeps: !choices.one_in(3),
@@ -291,92 +294,6 @@ impl World {
         }
     }
 
-    /// Labels a snapshot with an entry that the machine let go of, and purges up to there, or not as far.
-    async fn forget(&mut self) {
-        let released = self.machine.released().borrow().get();
-        let first = self.held.first();
-        let end = (released + 1).min(self.applied_end()).min(self.held.end());
-        // Nothing was let go of yet when it is 0.
-        if released > 0 && end > first {
-            let label = self.held.entries[&self.choices.between(first, end - 1)].id;
-            let earlier = self.replica().labels.current();
-            let labelled = self.replica().label(label).await.expect("the state is whole");
-            // A label never goes back, and is later where no membership is known.
-            let found = labelled
-                .meta
-                .last_log_id
-                .as_ref()
-                .map(entry_id)
-                .expect("there is a label");
-            assert!(found >= label && Some(found) >= earlier && found.index.get() < self.applied_end());
-            assert_eq!(
-                self.truth.id(found.index.get()),
-                Some(found),
-                "another entry is a label"
-            );
-            assert_eq!(
-                labelled.meta.last_membership,
-                self.truth.membership_at(found.index.get())
-            );
-            let Content::View(view) = labelled.snapshot else {
-                panic!("the state is here");
-            };
-            let (id, fold) = told(view.as_ref());
-            assert!(
-                id >= label && fold == self.truth.fold(id.index.get()),
-                "the snapshot's state"
-            );
-        }
-        let labelled = self.replica().labels.current();
-        let Some(label) = labelled.filter(|label| label.index.get() >= first) else {
-            return;
-        };
-        let upto = match self.choices.one_in(4) {
-            true => self.held.entries[&self.choices.between(first, label.index.get())].id,
-            false => label,
-        };
-        let patience = self.draw_patience();
-        let outcome = patience.wait(self.replica().store.purge(log_id(upto))).await;
-        if self.ended(outcome, Flight::Purge { upto }).await {
-            self.held.purge(upto);
-            self.acked = self.acked.max(upto.index.get() + 1);
-        }
-    }
-
-    /// The leader sends a snapshot.
-    async fn install(&mut self) {
-        if !self.follow().await {
-            return;
-        }
-        let (first, export) = (self.truth.purged.max(self.applied_end()).max(1), self.truth.export());
-        let label = match self.transfer.filter(|label| label.index.get() >= first) {
-            Some(label) => label,
-            None if first < self.truth.committed => {
-                let index = self.choices.between(first, self.truth.committed - 1);
-                self.truth.entry(index).id
-            }
-            None => return,
-        };
-        self.transfer = Some(label);
-        let (patience, membership) = (self.draw_patience(), self.truth.membership_at(label.index.get()));
-        let outcome = patience.wait(self.replica().receive(&export, label, membership)).await;
-        let untouched = self.machine.is_whole() && self.applied_end() <= label.index.get();
-        if matches!(outcome, Some(Err(_))) && untouched && self.replica().log.poison().is_none() {
-            // The spool alone failed, and the replica goes on.
-            return;
-        }
-        if self.ended(outcome, Flight::Install { label }).await {
-            self.installed(label);
-            self.check_state();
-        }
-    }
-
-    fn installed(&mut self, label: EntryId) {
-        self.held.purge(label);
-        self.acked = self.acked.max(label.index.get() + 1);
-        self.transfer = None;
-    }
-
     async fn elect(&mut self) {
         let term = self.truth.vote.leader_id.term + self.choices.between(1, 2);
         if self.choices.one_in(2) {
@@ -530,57 +447,6 @@ impl World {
                 self.check_state();
             }
         }
-    }
-
-    /// The files of the replica.
-    fn files(&self) -> Vec<PathBuf> {
-        let below = |dir: PathBuf| {
-            let names = self.disk.list(&dir).expect("a folder");
-            names.into_iter().map(move |name| dir.join(name))
-        };
-        let log = Path::new(DIR).join("log");
-        below(DIR.into()).chain(below(log)).collect()
-    }
-
-    /// One flipped bit somewhere: the replica refuses to start, or has, and serves, only what is right. What was sealed is
-    /// never cut.
-    async fn rot(mut self) {
-        self.disk.heal();
-        self.disk.capacity_bytes(None);
-        let sealed = self.choices.one_in(2);
-        self.restart(if sealed { End::Close } else { End::Crash }).await;
-        if sealed {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        if let Some(replica) = self.replica.take() {
-            replica.end(End::Kill, &self.disk).await;
-        }
-        self.machine.crash();
-        let files = self.files();
-        let path = &files[self.choices.below(files.len() as u64) as usize];
-        let len = self
-            .disk
-            .open(path, Open::Read)
-            .and_then(|file| file.len())
-            .expect("a file");
-        if len == 0 || self.disk.flip_bit(path, self.choices.below(len)).is_err() {
-            return;
-        }
-        let Ok(replica) = self.open().await else { return };
-        let state = replica.log.state();
-        assert_eq!(replica.log.vote(), self.held.vote, "the vote survives a rotten bit");
-        assert_eq!(state.purged, self.held.purged);
-        let end = state.last.map_or(0, |id| id.index.get() + 1);
-        assert!(end <= self.held.end());
-        assert!(!sealed || end == self.held.end(), "sealed entries were cut");
-        for index in self.held.first()..end {
-            match replica.log.read(LogIndex(index), LogIndex(index + 1), 1) {
-                Ok(frames) => assert_eq!(frames, [self.held.entries[&index].clone()]),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::InvalidData),
-            }
-        }
-        self.check_state();
-        replica.end(End::Kill, &self.disk).await;
     }
 }
 
