@@ -11,7 +11,7 @@ use ledgermq_sim::{
 };
 
 /// Seeds that each of them is given.
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 6;
 
 fn look(name: &str) -> Line {
     let children = Children {
