@@ -60,8 +60,8 @@ pub async fn renew_leases(leader: Arc<Leader>) {
     }
 }
 
-/// Flushes the state about every 128 MiB of log or 30 s (as `tuning` says), and at the next look after a cut, so that the log may forget. Ends
-/// with the error of the first flush that fails.
+/// Flushes the state about every 128 MiB of log or 30 s (as `tuning` says), and at the next look after a cut, so that the
+/// log may forget. Ends with the error of the first flush that fails.
 pub async fn flush_state(leader: Arc<Leader>, tuning: Tuning) -> KvError {
     let mut beat = interval(tuning.flush_check);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

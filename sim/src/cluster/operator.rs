@@ -201,7 +201,6 @@ impl Operator {
                 id: learner.id,
             };
             admin.promote_replica(request).await?;
-            self.board.mark("learner_promoted");
             return Ok(());
         }
         if voters < wanted {
