@@ -250,8 +250,10 @@ impl Fleet {
     /// A machine loses its replica's folder, for ever. The machine must be down, or be restarted.
     pub fn wipe(&self, machine: usize) {
         let mut inner = self.inner();
-        let group = inner.machines[machine].group;
-        inner.machines[machine].seat = None;
+        let emptied = &mut inner.machines[machine];
+        // What was asked of the replica that is gone is not asked of the next one.
+        (emptied.seat, emptied.asked_to_stop) = (None, false);
+        let group = emptied.group;
         inner.unsettle(group);
     }
 
@@ -384,7 +386,9 @@ mod tests {
         let fleet = Fleet::new(Seed(1), &[0, 0, 0, 0], &[3], false);
         assert_eq!(fleet.seats(0), BTreeMap::from([(1, 0), (2, 1), (3, 2)]));
         fleet.set_settled(0, true);
+        fleet.ask_to_stop(1);
         fleet.wipe(1);
+        assert!(!fleet.is_asked_to_stop(1), "it was asked of the one before");
         assert!(!fleet.is_settled(0));
         assert_eq!(fleet.take_seat(0, &BTreeSet::from([1])), Some((3, 4)));
         assert_eq!(fleet.take_seat(0, &BTreeSet::new()), Some((1, 5)));
