@@ -71,7 +71,14 @@ def leader_other_than(cluster, replica, timeout):
     return None
 
 
-def doctor(cluster):
+def doctor(cluster, wait_s):
+    """What `ledgermq doctor` finds at once, and what once the others have missed the replica for a while."""
+    at_once = asked(cluster)
+    time.sleep(wait_s)
+    return {"at_once": at_once, "later": asked(cluster)}
+
+
+def asked(cluster):
     """What `ledgermq doctor` finds, or None where there is no such command."""
     done = subprocess.run([cluster.binary, "doctor", "--endpoints", cluster.endpoints, "--json"], capture_output=True, text=True, timeout=30)
     if "unrecognized subcommand" in done.stderr:
@@ -102,7 +109,7 @@ def strike(cluster, options, name, leading):
     else:
         time.sleep(options.stall_ms / 1000 + 2)
     turn["leader_then"] = leader_other_than(cluster, victim, 10) if leading and fault["stops"] else cluster.leader().id
-    turn["doctor"] = doctor(cluster)
+    turn["doctor"] = doctor(cluster, options.doctor_s)
     turn["until"] = time.monotonic()
     if victim.process.poll() is None:
         cluster.tell(victim, "heal")
@@ -130,7 +137,7 @@ def told(options):
         time.sleep(3)
         for name, leading in plan:
             turns.append(strike(cluster, options, name, leading))
-            print(json.dumps({key: value for key, value in turns[-1].items() if key != "doctor"}), flush=True)
+            print(json.dumps(turns[-1]), flush=True)
         time.sleep(options.quiet_s)
         result = ended(cluster, workload, turns)
     return result
@@ -231,7 +238,7 @@ def fill_up(cluster, small, options):
         turn["exit"] = None
     turn["said"] = last_error(cluster.folder / "dev.log")
     turn["leader_then"] = leader_other_than(cluster, victim, 10)
-    turn["doctor"] = doctor(cluster)
+    turn["doctor"] = doctor(cluster, options.doctor_s)
     turn["until"] = time.monotonic()
     small.ballast.unlink()
     if victim.process.poll() is not None:
@@ -268,6 +275,7 @@ def main():
     parser.add_argument("--stall-ms", type=int, default=2000)
     parser.add_argument("--quiet-s", type=float, default=2.0)
     parser.add_argument("--stop-s", type=float, default=90.0, help="a replica whose disk failed has stopped by then")
+    parser.add_argument("--doctor-s", type=float, default=8.0, help="ledgermq doctor is asked at once, and again after this")
     parser.add_argument("--stop-pause-s", type=float, default=1.0, help="the longest pause where the leader's disk fails or is full")
     parser.add_argument("--stall-pause-s", type=float, default=2.5, help="the longest pause where the leader's disk stalls")
     parser.add_argument("--follower-pause-s", type=float, default=0.5, help="the longest pause where a follower's disk does either")

@@ -31,7 +31,10 @@ def spread(values):
 
 
 def pauses(ack_times, faults, end):
-    """For each fault the longest gap between consecutive acks that touches [fault, next fault), as (fault, seconds)."""
+    """For each fault the longest gap between consecutive acks that touches [fault, next fault), as (fault, seconds).
+
+    A gap that lasts beyond the next fault is that one's; it is the earlier one's as well only if most of it came before.
+    """
     times = sorted(ack_times)
     result = []
     position = 0
@@ -40,7 +43,8 @@ def pauses(ack_times, faults, end):
         while position + 1 < len(times) and times[position + 1] <= fault["t"]:
             position += 1
         longest, at = 0.0, position
-        while at + 1 < len(times) and times[at] < until:
+        last = number + 1 == len(faults)
+        while at + 1 < len(times) and times[at] < until and (last or times[at] + times[at + 1] < 2 * until):
             longest = max(longest, times[at + 1] - times[at])
             at += 1
         if not times or times[-1] <= fault["t"]:
