@@ -76,10 +76,11 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
     finish_cut(disk.as_ref(), dir, &marked).await?;
     // What was read may never have reached the disk, so it is written once more before anything relies on it.
     if let Some(bytes) = &kept_vote {
-        vote.replace(bytes).await?;
+        vote.confirm(bytes).await?;
     }
     marked.cut = None;
-    if kept_marks.is_some() {
+    if let Some(bytes) = &kept_marks {
+        marks.confirm(bytes).await?;
         marks.replace(&marked.encode()).await?;
     }
     let found = find_segments(disk.as_ref(), dir, marked.purged).await?;

@@ -95,31 +95,47 @@ impl Slots {
 
     /// Writes a new value, both copies, and syncs it.
     pub async fn replace(&mut self, value: &[u8]) -> io::Result<()> {
-        let mut bytes = vec![0; SLOT_BYTES];
-        let copy = format::encode_slot(self.sequence + 1, value);
-        bytes[..copy.len()].copy_from_slice(&copy);
-        bytes[SLOT_COPY_BYTES..SLOT_COPY_BYTES + copy.len()].copy_from_slice(&copy);
-        self.file.write_at(self.next_position(), &bytes)?;
-        self.file.sync().await?;
+        self.write(self.sequence + 1, value).await?;
         self.sequence += 1;
         Ok(())
+    }
+
+    /// Writes the value that was read once more and syncs it: it may be there without being on the disk, after a kill in
+    /// the middle of a write or a sync that failed. It goes to its own place: the other one may be the only copy that is
+    /// on the disk, and a loss of power just now must not take both.
+    pub async fn confirm(&mut self, value: &[u8]) -> io::Result<()> {
+        self.write(self.sequence, value).await
+    }
+
+    async fn write(&self, sequence: u64, value: &[u8]) -> io::Result<()> {
+        let mut bytes = vec![0; SLOT_BYTES];
+        let copy = format::encode_slot(sequence, value);
+        bytes[..copy.len()].copy_from_slice(&copy);
+        bytes[SLOT_COPY_BYTES..SLOT_COPY_BYTES + copy.len()].copy_from_slice(&copy);
+        self.file.write_at(position(sequence), &bytes)?;
+        self.file.sync().await
     }
 
     /// Writes a new value, one copy, without a sync: it may be lost, or be there before anything else is.
     pub fn note(&mut self, value: &[u8]) -> io::Result<()> {
-        self.file
-            .write_at(self.next_position(), &format::encode_slot(self.sequence + 1, value))?;
+        self.file.write_at(
+            position(self.sequence + 1),
+            &format::encode_slot(self.sequence + 1, value),
+        )?;
         self.sequence += 1;
         Ok(())
     }
+}
 
-    fn next_position(&self) -> u64 {
-        (self.sequence + 1) % 2 * SLOT_BYTES as u64
-    }
+/// Where in the file the value of this sequence lies.
+const fn position(sequence: u64) -> u64 {
+    sequence % 2 * SLOT_BYTES as u64
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::executor::block_on;
 
     use super::*;
@@ -153,6 +169,39 @@ mod tests {
                 value.as_deref() == kept.as_deref() || value.as_deref() == Some(&[99; 40]),
                 "seed {seed}"
             );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_was_killed_on_its_way_does_not_cost_the_one_before() {
+        for seed in 0..500 {
+            let disk = disk(seed);
+            let (mut slots, _) = Slots::open(&disk, Path::new("/d/slots"))
+                .await
+                .expect("no fault")
+                .expect("readable");
+            disk.sync_dir(Path::new("/d")).await.expect("no fault");
+            slots.replace(&[1; 30]).await.expect("no fault");
+            slots.replace(&[2; 30]).await.expect("no fault");
+            slots.note(&[3; 30]).expect("no fault");
+            disk.kill();
+            let (mut slots, value) = Slots::open(&disk, Path::new("/d/slots"))
+                .await
+                .expect("no fault")
+                .expect("readable");
+            assert_eq!(value.as_deref(), Some(&[3; 30][..]));
+            // Power is lost while recovery makes durable what it read.
+            disk.sync_delay(Duration::from_millis(1)..Duration::from_millis(2));
+            let confirming = tokio::time::timeout(Duration::from_micros(100), slots.confirm(&[3; 30]));
+            assert!(confirming.await.is_err(), "the sync has not ended");
+            disk.crash();
+            disk.sync_delay(Duration::ZERO..Duration::from_nanos(1));
+            let (_, value) = Slots::open(&disk, Path::new("/d/slots"))
+                .await
+                .expect("no fault")
+                .expect("readable");
+            let value = value.expect("a value");
+            assert!(value[..] == [2; 30] || value[..] == [3; 30], "seed {seed}: {value:?}");
         }
     }
 
