@@ -196,7 +196,7 @@ impl Writer {
     fn resume(&mut self, kept: Kept, end: LogIndex) -> io::Result<()> {
         let store = &mut self.store;
         let begins = (&kept.header, kept.checksum);
-        let known = read_positions(store.disk.as_ref(), &store.dir, begins, &kept.file)?;
+        let known = read_positions(store.disk.as_ref(), &store.dir, begins, &kept.file, u32::MAX)?;
         let mut sidecar = Sidecar::resume(store.disk.as_ref(), &store.dir, &kept.header, &known)?;
         let index = self.shared.index();
         let noted = known.place.next.since(kept.header.first) as usize;

@@ -268,10 +268,19 @@ async fn recover(
             segments.push_back(indexed(&header, &file, known.place, None));
             continue;
         }
-        let mut known = read_positions(disk, dir, (&header, checksum), &file)?;
         let depth = if after.is_none() { Depth::Bodies } else { Depth::Headers };
-        let before = last_at(&known.place, &header, last);
-        let mut scanned = scan(&file, &header, known.place, before, depth, options.planted)?;
+        let mut below = u32::MAX;
+        let (mut known, mut scanned) = loop {
+            let known = read_positions(disk, dir, (&header, checksum), &file, below)?;
+            let before = last_at(&known.place, &header, last);
+            let scanned = scan(&file, &header, known.place, before, depth, options.planted)?;
+            let vouched = known.place.last_frame == 0 || scanned.durable_position >= known.place.end;
+            if vouched || after.is_some() {
+                break (known, scanned);
+            }
+            // The block may have outlived a truncation, and its frames may be there again without being durable.
+            below = known.place.end;
+        };
         let name = segment_name(header.segment);
         let next = scanned.place.next;
         match after {

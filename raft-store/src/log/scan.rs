@@ -34,7 +34,7 @@ pub struct Scan {
     pub place: Place,
     /// The last frame is a seal, or there is none.
     pub sealed: bool,
-    /// Bytes below this position are durable for sure, as the frames say.
+    /// Bytes below this position are durable for sure, as the frames from where the scan began say.
     pub durable_position: u32,
     /// Why the chain does not go on.
     pub stop: String,
@@ -112,8 +112,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Follows the chain of a segment whose header is intact, from a place that is known to be durable. `last` is the entry
-/// before that place.
+/// Follows the chain of a segment whose header is intact, from a place on it. `last` is the entry before that place.
 pub fn scan(
     file: &Arc<dyn DiskFile>,
     segment: &SegmentHeader,
@@ -129,7 +128,7 @@ pub fn scan(
         last,
         place: from,
         sealed: from.last_frame == 0,
-        durable_position: if from.last_frame == 0 { 0 } else { from.end },
+        durable_position: 0,
         stop: String::new(),
     };
     loop {

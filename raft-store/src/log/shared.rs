@@ -174,7 +174,7 @@ impl Shared {
         };
         let (header, checksum) =
             SegmentHeader::decode(&read_header(&file, 0)?).map_err(|error| damaged(&error.to_string()))?;
-        let known = sidecar::read_positions(self.disk.as_ref(), &self.dir, (&header, checksum), &file)?;
+        let known = sidecar::read_positions(self.disk.as_ref(), &self.dir, (&header, checksum), &file, u32::MAX)?;
         let mut positions = known.positions;
         if positions.len() as u64 != entries {
             let start = Place::start(&header, checksum);

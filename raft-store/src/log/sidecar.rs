@@ -15,8 +15,9 @@
 //!
 //! Nothing here is synced, and nothing is believed: a block is written only about frames that are durable, and it counts
 //! only while the header of its last frame, in the segment, has the checksum it names. Since headers are chained, that
-//! covers all frames before; so a block that a truncation or a crash left behind is told from a good one. What is missing
-//! here is read from the segment itself.
+//! covers all frames before; so a block that a truncation or a crash left behind is told from a good one. Only if the same
+//! entries came again is it not: their frames are there, and may not be durable. So in the newest segment a block is
+//! believed only once a frame behind it says that it is durable up to there. What is missing here is read from the segment.
 
 use std::io;
 use std::path::Path;
@@ -232,12 +233,13 @@ pub fn read_summary(
     }))
 }
 
-/// What the blocks of positions say of a segment, as far as they are there and right.
+/// What the blocks of positions say of a segment below a position, as far as they are there and right.
 pub fn read_positions(
     disk: &dyn Disk,
     dir: &Path,
     (header, checksum): (&SegmentHeader, u32),
     segment: &Arc<dyn DiskFile>,
+    below: u32,
 ) -> io::Result<Known> {
     let mut known = Known {
         place: Place::start(header, checksum),
@@ -265,7 +267,7 @@ pub fn read_positions(
     }
     // The newest place that the segment confirms: everything before it is covered by its chain.
     while let Some((place, positions, terms, bytes)) = steps.pop() {
-        if is_confirmed(segment, &place)? {
+        if place.end < below && is_confirmed(segment, &place)? {
             known.positions.truncate(positions);
             known.terms.truncate(terms);
             (known.place, known.bytes) = (place, bytes);
