@@ -15,9 +15,10 @@
 //!
 //! Nothing here is synced, and nothing is believed: a block is written only about frames that are durable, and it counts
 //! only while the header of its last frame, in the segment, has the checksum it names. Since headers are chained, that
-//! covers all frames before; so a block that a truncation or a crash left behind is told from a good one. Only if the same
-//! entries came again is it not: their frames are there, and may not be durable. So in the newest segment a block is
-//! believed only once a frame behind it says that it is durable up to there. What is missing here is read from the segment.
+//! covers all frames before, but not the blocks before: each is looked up, as one of an earlier life may have outlived a
+//! truncation or a crash. Only if the same entries came again is such a block not told from a good one: their frames are
+//! there, and may not be durable. So in the newest segment a block is believed only once a frame behind it says that it is
+//! durable up to there. What is missing here is read from the segment.
 
 use std::io;
 use std::path::Path;
@@ -252,27 +253,17 @@ pub fn read_positions(
         return Ok(known);
     }
     let sidecar = disk.open(&path, Open::Read)?;
-    // The place, and the counts of positions and terms up to it.
-    let mut steps = vec![(known.place, 0, 0, 0)];
     while let Some(block) = read_block(&sidecar, (header.segment, header.generation), known.bytes)? {
-        let before = steps.last().map_or(known.place, |step| step.0);
-        let counted = before.next.plus(block.positions.len() as u64) == block.place.next;
-        if block.kind != POSITIONS || block.first != before.next || !counted || block.place.end < before.end {
+        let counted = known.place.next.plus(block.positions.len() as u64) == block.place.next;
+        let continues = block.kind == POSITIONS && block.first == known.place.next && counted;
+        // Each one is looked up: an old block that outlived a crash may lie between newer ones, and fit in all but the places.
+        if !continues || block.place.end >= below || !is_confirmed(segment, &block.place)? {
             break;
         }
+        known.place = block.place;
         known.positions.extend(block.positions);
         known.terms.extend(block.terms);
         known.bytes += block.bytes;
-        steps.push((block.place, known.positions.len(), known.terms.len(), known.bytes));
-    }
-    // The newest place that the segment confirms: everything before it is covered by its chain.
-    while let Some((place, positions, terms, bytes)) = steps.pop() {
-        if place.end < below && is_confirmed(segment, &place)? {
-            known.positions.truncate(positions);
-            known.terms.truncate(terms);
-            (known.place, known.bytes) = (place, bytes);
-            break;
-        }
     }
     Ok(known)
 }

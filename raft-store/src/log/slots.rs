@@ -1,7 +1,10 @@
 //! A small value that is replaced whole: two slots written in turn, each with two copies.
 //!
 //! The slot of the older value is overwritten, so a torn write leaves the newer one; both copies of a slot go out in
-//! one write, so a rotten bit leaves the other copy. The newest intact copy counts.
+//! one write, so a rotten bit leaves the other copy. The newest slot counts whose intact copies agree: two that differ are
+//! a write that did not end, so its value was never reported. The checksum of a copy does not tell that, since most values
+//! end with their own: the CRC of bytes that end with their CRC does not depend on the bytes, so the head of one copy fits
+//! in front of another's value.
 
 use std::io;
 use std::path::Path;
@@ -45,17 +48,15 @@ fn read_slot(bytes: &[u8]) -> Slot {
         format::decode_slot(&bytes[..SLOT_COPY_BYTES]),
         format::decode_slot(&bytes[SLOT_COPY_BYTES..]),
     ];
-    let newest = copies
-        .iter()
-        .filter_map(|copy| copy.ok())
-        .max_by_key(|(sequence, _)| *sequence);
-    if let Some((sequence, value)) = newest {
-        return Slot::Value(sequence, Bytes::copy_from_slice(value));
-    }
     match copies {
+        [Ok((first, value)), Ok((second, other))] if first == second && value != other => {
+            Slot::Damaged(HeaderError::Checksum)
+        }
+        // The newer one was on its way; the older one is what the whole slot held before, or what a note left behind.
+        [Ok((first, value)), Ok((second, _))] if first <= second => Slot::Value(first, Bytes::copy_from_slice(value)),
+        [_, Ok((sequence, value))] | [Ok((sequence, value)), _] => Slot::Value(sequence, Bytes::copy_from_slice(value)),
         [Err(HeaderError::Zeros), Err(HeaderError::Zeros)] => Slot::Never,
         [Err(HeaderError::Zeros), Err(error)] | [Err(error), _] => Slot::Damaged(error),
-        [Ok(_), _] => Slot::Never,
     }
 }
 
@@ -108,12 +109,23 @@ impl Slots {
     }
 
     async fn write(&self, sequence: u64, value: &[u8]) -> io::Result<()> {
+        self.put(sequence, value)?;
+        self.file.sync().await
+    }
+
+    /// Writes a new value, both copies, without a sync, as [`Slots::replace`] does until it syncs.
+    pub fn put_unsynced(&mut self, value: &[u8]) -> io::Result<()> {
+        self.put(self.sequence + 1, value)?;
+        self.sequence += 1;
+        Ok(())
+    }
+
+    fn put(&self, sequence: u64, value: &[u8]) -> io::Result<()> {
         let mut bytes = vec![0; SLOT_BYTES];
         let copy = format::encode_slot(sequence, value);
         bytes[..copy.len()].copy_from_slice(&copy);
         bytes[SLOT_COPY_BYTES..SLOT_COPY_BYTES + copy.len()].copy_from_slice(&copy);
-        self.file.write_at(position(sequence), &bytes)?;
-        self.file.sync().await
+        self.file.write_at(position(sequence), &bytes)
     }
 
     /// Writes a new value, one copy, without a sync: it may be lost, or be there before anything else is.
@@ -183,7 +195,7 @@ mod tests {
             disk.sync_dir(Path::new("/d")).await.expect("no fault");
             slots.replace(&[1; 30]).await.expect("no fault");
             slots.replace(&[2; 30]).await.expect("no fault");
-            slots.note(&[3; 30]).expect("no fault");
+            slots.put_unsynced(&[3; 30]).expect("no fault");
             disk.kill();
             let (mut slots, value) = Slots::open(&disk, Path::new("/d/slots"))
                 .await
@@ -202,6 +214,43 @@ mod tests {
                 .expect("readable");
             let value = value.expect("a value");
             assert!(value[..] == [2; 30] || value[..] == [3; 30], "seed {seed}: {value:?}");
+        }
+    }
+
+    /// A value as most are: it ends with its own checksum.
+    fn sealed(fill: u8) -> Vec<u8> {
+        let mut value = vec![fill; 20];
+        value.extend_from_slice(&crc32c::crc32c(&[fill; 20]).to_le_bytes());
+        value
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_value_before() {
+        let whole = |sequence, fill| {
+            let mut bytes = vec![0; SLOT_BYTES];
+            for copy in bytes.chunks_mut(SLOT_COPY_BYTES) {
+                let encoded = format::encode_slot(sequence, &sealed(fill));
+                copy[..encoded.len()].copy_from_slice(&encoded);
+            }
+            bytes
+        };
+        let (older, kept, newer) = (whole(3, 3), whole(4, 4), whole(5, 5));
+        let near = |at: usize| at..at + 64;
+        for end in near(0).chain(near(SLOT_COPY_BYTES - 8)) {
+            for head_arrived in [true, false] {
+                let mut torn = older.clone();
+                match head_arrived {
+                    true => torn[..end].copy_from_slice(&newer[..end]),
+                    false => torn[end..].copy_from_slice(&newer[end..]),
+                }
+                let arrived = torn.chunks(SLOT_COPY_BYTES).any(|copy| *copy == newer[..SLOT_COPY_BYTES]);
+                let (_, value) = newest(&[kept.clone(), torn].concat()).expect("readable");
+                let value = value.expect("a value");
+                assert!(
+                    value == sealed(4) || arrived && value == sealed(5),
+                    "{end} {head_arrived}: {value:?}"
+                );
+            }
         }
     }
 

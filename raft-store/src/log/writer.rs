@@ -327,7 +327,7 @@ impl Writer {
             self.settle().await?;
         }
         if self.shared.planted.has(Bug::VoteNotSynced) {
-            self.store.vote.note(&vote)?;
+            self.store.vote.put_unsynced(&vote)?;
         } else {
             self.store.vote.replace(&vote).await?;
         }

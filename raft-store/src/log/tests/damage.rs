@@ -280,6 +280,31 @@ async fn a_block_that_outlived_a_truncation_vouches_for_nothing() {
     }
 }
 
+/// A crash brings the first block of an earlier life back in front of a later one that fits it in all but the places.
+#[tokio::test(start_paused = true)]
+async fn a_block_that_outlived_a_truncation_is_told_between_newer_ones() {
+    let disk = faulty(1);
+    let log = start(&disk).await.expect("opens");
+    append(&log, frames(1, 0..3, 300)).await.expect("durable");
+    let sidecar = disk.open(&sidecar_path(1), Open::Write).expect("open");
+    let mut outlived = vec![0; sidecar.len().expect("len") as usize];
+    sidecar.read_at(0, &mut outlived).expect("read");
+    assert!(!outlived.is_empty(), "a block is there");
+    log.truncate_after(Some(LogIndex(0))).await.expect("cuts");
+    let uneven = vec![frame(EntryId::new(1, 1), 500), frame(EntryId::new(1, 2), 100)];
+    append(&log, uneven.clone()).await.expect("durable");
+    assert_eq!(sidecar.len().expect("len"), outlived.len() as u64, "as long as before");
+    append(&log, frames(1, 3..6, 300)).await.expect("durable");
+    append(&log, frames(1, 6..7, 300)).await.expect("durable");
+    assert!(sidecar.len().expect("len") > outlived.len() as u64, "another block");
+    sidecar.write_at(0, &outlived).expect("write");
+    disk.kill();
+    let log = start(&disk).await.expect("opens");
+    let held = read_all(&log).expect("readable");
+    let expected = [frames(1, 0..1, 300), uneven, frames(1, 3..7, 300)].concat();
+    assert_eq!(held, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_version_is_named() {
     let disk = faulty(1);
