@@ -200,6 +200,14 @@ fn is_confirmed(segment: &Arc<dyn DiskFile>, place: &Place) -> io::Result<bool> 
     }))
 }
 
+/// Whether a frame follows the place: then the segment is not finished there.
+fn goes_on(segment: &Arc<dyn DiskFile>, header: &SegmentHeader, place: &Place) -> io::Result<bool> {
+    let next = FrameHeader::decode(&read_header(segment, place.end.into())?);
+    Ok(next.is_ok_and(|(next, _)| {
+        (next.segment, next.generation, next.previous) == (header.segment, header.generation, place.chain)
+    }))
+}
+
 /// What the sidecar's summary says of a finished segment, if it is there and right.
 pub fn read_summary(
     disk: &dyn Disk,
@@ -224,6 +232,10 @@ pub fn read_summary(
         return Ok(None);
     };
     if block.first != header.first || !is_confirmed(segment, &block.place)? {
+        return Ok(None);
+    }
+    // It may be of an earlier life, which ended before the last seal.
+    if goes_on(segment, header, &block.place)? {
         return Ok(None);
     }
     Ok(Some(Known {

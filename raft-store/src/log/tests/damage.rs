@@ -305,6 +305,33 @@ async fn a_block_that_outlived_a_truncation_is_told_between_newer_ones() {
     assert_eq!(held, expected);
 }
 
+/// A crash brings back the summary of an earlier life, which ended before the seal: what a truncation zeroes goes to the
+/// true end all the same.
+#[tokio::test(start_paused = true)]
+async fn a_summary_that_knows_no_seal_does_not_save_it_from_a_truncation() {
+    let disk = faulty(1);
+    let log = start(&disk).await.expect("opens");
+    for index in 0..4 {
+        append(&log, frames(1, index..index + 1, 300)).await.expect("durable");
+    }
+    append(&log, frames(1, 4..5, 3000)).await.expect("durable");
+    let sidecar = disk.open(&sidecar_path(1), Open::Write).expect("open");
+    let mut outlived = vec![0; sidecar.len().expect("len") as usize];
+    sidecar.read_at(0, &mut outlived).expect("read");
+    log.truncate_after(Some(LogIndex(2))).await.expect("cuts");
+    append(&log, frames(1, 3..4, 300)).await.expect("durable");
+    idle().await;
+    append(&log, frames(1, 4..5, 3000)).await.expect("durable");
+    sidecar.set_len(outlived.len() as u64).expect("cut");
+    sidecar.write_at(0, &outlived).expect("write");
+    disk.kill();
+    let log = start(&disk).await.expect("opens");
+    log.truncate_after(Some(LogIndex(1))).await.expect("cuts");
+    disk.kill();
+    let log = start(&disk).await.expect("nothing is left behind the cut");
+    assert_eq!(read_all(&log).expect("readable"), frames(1, 0..2, 300));
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_version_is_named() {
     let disk = faulty(1);
