@@ -1,7 +1,9 @@
 //! The cluster clock: the median of the replicas' wall clocks, advanced by monotonic time.
 //!
 //! Each replica's wall clock is kept as its distance from this process's monotonic clock, so a jump of one wall clock
-//! moves one distance and the median hardly at all.
+//! moves one distance and the median hardly at all. Where only an even number of clocks is known, as by a leader that has
+//! just started, the earlier of the two middle ones counts: time that is late makes a lease longer, and time that is early
+//! would hand a message out twice.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,7 +79,7 @@ impl ClusterClock {
         let now = Instant::now();
         let monotonic = self.monotonic(now);
         let mut distances = self.distances(signed(self.wall()) - monotonic, now);
-        let time = u64::try_from(monotonic + median(&mut distances)).unwrap_or(0);
+        let time = u64::try_from(monotonic + earlier_middle(&mut distances)).unwrap_or(0);
         self.last.fetch_max(time, Ordering::Relaxed).max(time)
     }
 
@@ -88,6 +90,12 @@ impl ClusterClock {
 
 fn signed(milliseconds: u64) -> i64 {
     i64::try_from(milliseconds).unwrap_or(i64::MAX / 2).min(i64::MAX / 2)
+}
+
+/// The middle value, or the smaller of the two middle ones.
+fn earlier_middle(values: &mut [i64]) -> i64 {
+    values.sort_unstable();
+    values[(values.len() - 1) / 2]
 }
 
 /// The middle value, or the mean of the two middle ones.
@@ -113,6 +121,18 @@ mod tests {
         assert_eq!(clock.now(), 1_000_000);
         clock.sample(3, 9_000_000_000, Instant::now());
         assert_eq!(clock.now(), 1_000_010);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_clocks_neither_can_hurry_time() {
+        let own_ahead = ClusterClock::new(Arc::new(|| 1_060_000));
+        own_ahead.sample(2, 1_000_000, Instant::now());
+        assert_eq!(own_ahead.now(), 1_000_000);
+        let own_right = ClusterClock::new(Arc::new(|| 1_000_000));
+        own_right.sample(2, 1_060_000, Instant::now());
+        assert_eq!(own_right.now(), 1_000_000);
+        own_right.sample(3, 1_000_005, Instant::now());
+        assert_eq!(own_right.now(), 1_000_005, "of three the middle one");
     }
 
     #[tokio::test(start_paused = true)]
