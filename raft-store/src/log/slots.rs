@@ -23,6 +23,8 @@ pub struct Slots {
     file: Arc<dyn DiskFile>,
     /// Number of the newest value; 0 before the first. Value n lies in slot n mod 2.
     sequence: u64,
+    /// In the other slot lies what is left of a write that did not end.
+    leftover: bool,
 }
 
 /// Neither slot can be read although both were written to.
@@ -60,6 +62,15 @@ fn read_slot(bytes: &[u8]) -> Slot {
     }
 }
 
+/// Whether intact copies of a slot differ: one of them is left of a write that did not end.
+fn is_torn(bytes: &[u8]) -> bool {
+    let (first, second) = bytes.split_at(SLOT_COPY_BYTES);
+    matches!(
+        (format::decode_slot(first), format::decode_slot(second)),
+        (Ok(first), Ok(second)) if first != second
+    )
+}
+
 /// The newest value in the bytes of a file, and its sequence.
 fn newest(bytes: &[u8]) -> Result<(u64, Option<Bytes>), Unreadable> {
     match (read_slot(&bytes[..SLOT_BYTES]), read_slot(&bytes[SLOT_BYTES..])) {
@@ -81,7 +92,18 @@ impl Slots {
             file.set_len(FILE_BYTES as u64)?;
             file.sync().await?;
         }
-        Ok(newest(&bytes).map(|(sequence, value)| (Slots { file, sequence }, value)))
+        Ok(newest(&bytes).map(|(sequence, value)| {
+            let other = &bytes[position(sequence + 1) as usize..][..SLOT_BYTES];
+            let leftover = is_torn(other);
+            (
+                Slots {
+                    file,
+                    sequence,
+                    leftover,
+                },
+                value,
+            )
+        }))
     }
 
     /// The newest value in a file that may be missing, which is left as it is.
@@ -97,15 +119,22 @@ impl Slots {
     /// Writes a new value, both copies, and syncs it.
     pub async fn replace(&mut self, value: &[u8]) -> io::Result<()> {
         self.write(self.sequence + 1, value).await?;
-        self.sequence += 1;
+        (self.sequence, self.leftover) = (self.sequence + 1, false);
         Ok(())
     }
 
     /// Writes the value that was read once more and syncs it: it may be there without being on the disk, after a kill in
     /// the middle of a write or a sync that failed. It goes to its own place: the other one may be the only copy that is
-    /// on the disk, and a loss of power just now must not take both.
+    /// on the disk, and a loss of power just now must not take both. Then what is left there of a write that did not end
+    /// goes, or it would count once the copy beside it rots.
     pub async fn confirm(&mut self, value: &[u8]) -> io::Result<()> {
-        self.write(self.sequence, value).await
+        self.write(self.sequence, value).await?;
+        if self.leftover {
+            self.file.write_at(position(self.sequence + 1), &[0; SLOT_BYTES])?;
+            self.file.sync().await?;
+            self.leftover = false;
+        }
+        Ok(())
     }
 
     async fn write(&self, sequence: u64, value: &[u8]) -> io::Result<()> {
@@ -241,6 +270,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_write_does_not_count_later() {
+        let disk = disk(1);
+        let path = Path::new("/d/slots");
+        let (mut slots, _) = open(&disk);
+        for fill in 1..=4 {
+            block_on(slots.replace(&[fill; 30])).expect("no fault");
+        }
+        // Of value 5, the first copy alone arrived, over value 3.
+        slots.note(&[5; 30]).expect("no fault");
+        disk.kill();
+        let (mut slots, value) = open(&disk);
+        let value = value.expect("a value");
+        assert_eq!(value[..], [4; 30], "value 5 was never reported");
+        block_on(slots.confirm(&value)).expect("no fault");
+        disk.flip_bit(path, position(5) + SLOT_COPY_BYTES as u64 + 30).expect("inside");
+        assert_eq!(open(&disk).1.as_deref(), Some(&[4; 30][..]));
     }
 
     #[test]
