@@ -79,8 +79,7 @@ pub async fn open(disk: Arc<dyn Disk>, options: LogOptions) -> Result<(Arc<Share
         vote.confirm(bytes).await?;
     }
     marked.cut = None;
-    if let Some(bytes) = &kept_marks {
-        marks.confirm(bytes).await?;
+    if kept_marks.is_some() {
         marks.replace(&marked.encode()).await?;
     }
     let found = find_segments(disk.as_ref(), dir, marked.purged).await?;

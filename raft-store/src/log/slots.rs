@@ -261,7 +261,9 @@ mod tests {
                     true => torn[..end].copy_from_slice(&newer[..end]),
                     false => torn[end..].copy_from_slice(&newer[end..]),
                 }
-                let arrived = torn.chunks(SLOT_COPY_BYTES).any(|copy| *copy == newer[..SLOT_COPY_BYTES]);
+                let arrived = torn
+                    .chunks(SLOT_COPY_BYTES)
+                    .any(|copy| *copy == newer[..SLOT_COPY_BYTES]);
                 let (_, value) = newest(&[kept.clone(), torn].concat()).expect("readable");
                 let value = value.expect("a value");
                 assert!(
@@ -287,7 +289,8 @@ mod tests {
         let value = value.expect("a value");
         assert_eq!(value[..], [4; 30], "value 5 was never reported");
         block_on(slots.confirm(&value)).expect("no fault");
-        disk.flip_bit(path, position(5) + SLOT_COPY_BYTES as u64 + 30).expect("inside");
+        disk.flip_bit(path, position(5) + SLOT_COPY_BYTES as u64 + 30)
+            .expect("inside");
         assert_eq!(open(&disk).1.as_deref(), Some(&[4; 30][..]));
     }
 
