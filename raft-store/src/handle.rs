@@ -73,7 +73,7 @@ impl Drop for Parts {
 
 /// A replica, from outside. Cheap to clone; the replica stops when [`Handle::shutdown`] is called.
 pub struct Handle<M> {
-    parts: Arc<Parts>,
+    pub(crate) parts: Arc<Parts>,
     machine: PhantomData<fn() -> M>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use openraft::Raft;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::bootstrap::Bootstrap;
 use crate::draws::Draws;
@@ -93,7 +93,7 @@ async fn opening(options: Options, seams: Seams, mut machine: Box<dyn Driven>) -
         writer,
         sweeper,
     } = storage::open(Arc::clone(&seams.disk), &options.dir, log_options, machine.as_mut()).await?;
-    let incoming = Arc::new(Incoming::new(Mutex::new(spool), log.clone()));
+    let incoming = Arc::new(Incoming::new(spool, log.clone()));
     let (released, level, labels) = (machine.released(), machine.level(), Arc::<Labels>::default());
     let (adapter, applied) = Adapter::new(machine, Some(log.clone()), Arc::clone(&labels))
         .map_err(|error| OpenError::Membership(error.to_string()))?;

@@ -14,6 +14,7 @@ pub mod durable_quorum;
 pub mod facts;
 pub mod fifo;
 pub mod health;
+pub mod intact;
 pub mod leases;
 pub mod marks;
 pub mod one_leader;

@@ -33,17 +33,21 @@ use crate::{
     chaos::{Chaos, Stage},
     clock::MachineClock,
     fleet::Fleet,
+    history::History,
     limits,
     net::SimNet,
     plant::Plant,
     run::Scene,
     seed::Seed,
     trace::Trace,
+    witness::{self, Ground, Witness},
     world,
 };
 
 /// Replicas of the broker group.
 const REPLICAS: usize = 3;
+const BROKER_GROUP: &str = "counting";
+const FOLDER: &str = "/log";
 const PEER_PORT: u16 = 9090;
 const PROPOSERS: u64 = 3;
 /// Acknowledgements after the healing that count as progress.
@@ -61,16 +65,18 @@ struct Plan {
     flush_every: u64,
     keep_entries: u64,
     segment_bytes: u64,
-    value_bytes_max: u64,
+    value_bytes: (u64, u64),
     board: Board,
     trace: Trace,
     book: Book,
+    witness: Witness,
     quiet: Arc<AtomicBool>,
 }
 
 struct Judge {
     board: Board,
     book: Book,
+    witness: Witness,
     quiet: Arc<AtomicBool>,
 }
 
@@ -81,35 +87,50 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
     let quiet = Arc::new(AtomicBool::new(false));
     let mut options = seed.stream("options");
     let flush_every = options.pick(&[1, 20, 200]);
-    let keep_entries = options.pick(&[20, 200, 1_000_000]);
-    let segment_bytes = options.pick(&[1 << 18, 1 << 20]);
-    let value_bytes_max = options.pick(&[16, 1_000, 30_000]);
+    let keep_entries = options.pick(&[20, 100, 500, 1_000_000]);
+    let segment_bytes = options.pick(&[1 << 16, 1 << 18, 1 << 20]);
+    // Where all values are as long as each other, frames of an earlier use of a file lie where new ones will.
+    let value_bytes = options.pick(&[(0, 16), (0, 1_000), (0, 30_000), (200, 200), (4_000, 4_000)]);
     trace.tell(
         "options",
-        format!("flush_every={flush_every} keep_entries={keep_entries} segment_bytes={segment_bytes} value_bytes_max={value_bytes_max}"),
+        format!("flush_every={flush_every} keep_entries={keep_entries} segment_bytes={segment_bytes} value_bytes={value_bytes:?}"),
     );
     let fleet = Fleet::new(seed, &[0; REPLICAS], &[REPLICAS], false);
+    let states: [Flushed; REPLICAS] = Default::default();
+    let ground = {
+        let states = states.clone();
+        Ground::new(FOLDER, move |machine, _| {
+            Ok(states[machine].applied().map(|applied| (applied, 0)))
+        })
+    };
+    let history = History::new(trace.clone());
+    let witness = Witness::new(
+        board.clone(),
+        history,
+        (fleet.clone(), ground),
+        vec![BROKER_GROUP.to_owned()],
+    );
     let mut hosts = Vec::new();
     let mut on_crash: Vec<crate::chaos::OnCrash> = Vec::new();
-    for replica in 0..REPLICAS {
+    for (replica, flushed) in states.iter().enumerate() {
         let Some(seat) = fleet.seat(replica) else {
             continue;
         };
-        let flushed = Flushed::default();
         let plan = Plan {
             seed,
             plant,
             replica,
             disk: seat.disk,
             clock: fleet.clock(replica),
-            flushed,
+            flushed: flushed.clone(),
             flush_every,
             keep_entries,
             segment_bytes,
-            value_bytes_max,
+            value_bytes,
             board: board.clone(),
             trace: trace.clone(),
             book: book.clone(),
+            witness: witness.clone(),
             quiet: quiet.clone(),
         };
         let fleet = fleet.clone();
@@ -135,12 +156,17 @@ pub fn scene(seed: Seed, plant: Plant, board: &Board, trace: &Trace) -> (Stage<'
         Box::new(Judge {
             board: board.clone(),
             book,
+            witness,
             quiet,
         }),
     )
 }
 
 impl Scene for Judge {
+    fn step(&mut self, now_ms: u64, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
+        self.witness.step(now_ms);
+    }
+
     fn healed(&mut self, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
         self.book.healed();
     }
@@ -172,7 +198,9 @@ impl Scene for Judge {
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
-        self.book.counts()
+        let mut counts = self.book.counts();
+        counts.extend(self.witness.counts());
+        counts
     }
 }
 
@@ -189,8 +217,8 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
     let address = format!("{name}:{PEER_PORT}");
     let options = Options {
         id: ReplicaId(plan.replica as u64 + 1),
-        broker_group: "counting".to_owned(),
-        dir: PathBuf::from("/log"),
+        broker_group: BROKER_GROUP.to_owned(),
+        dir: PathBuf::from(FOLDER),
         peer_address: address.clone(),
         client_address: address.clone(),
         segment_bytes: plan.segment_bytes,
@@ -221,6 +249,12 @@ async fn serve(plan: Plan, boot_seed: Seed) -> turmoil::Result {
         .add_service(handle.peer_service())
         .serve_with_incoming(incoming(listener));
     tokio::spawn(world::observe(plan.board.clone(), plan.replica, handle.clone()));
+    tokio::spawn(witness::watch_log(
+        plan.witness.clone(),
+        plan.replica,
+        BROKER_GROUP.to_owned(),
+        handle.clone(),
+    ));
     for proposer in 0..PROPOSERS {
         tokio::spawn(propose(
             plan.clone(),
@@ -265,10 +299,8 @@ async fn propose(plan: Plan, seed: Seed, handle: Handle<Counting>) {
         }
         let operation = plan.book.propose();
         let mut command = operation.to_le_bytes().to_vec();
-        command.resize(
-            8 + usize::try_from(draws.between(0, plan.value_bytes_max)).unwrap_or(0),
-            0x5a,
-        );
+        let (least, most) = plan.value_bytes;
+        command.resize(8 + usize::try_from(draws.between(least, most)).unwrap_or(0), 0x5a);
         plan.trace.event(&name, format!("propose {operation}"));
         match tokio::time::timeout(PATIENCE, handle.propose(Bytes::from(command))).await {
             Ok(Ok(proposed)) => {

@@ -8,7 +8,7 @@ use ledgermq_raft_store::planted as of_log;
 use serde::Serialize;
 
 use crate::{
-    children::{Children, Job},
+    children::{Children, Ended, Job},
     plant::{Bug, Plant},
     run::{Profile, RunOptions},
     seed::Seed,
@@ -51,6 +51,12 @@ pub const fn profile(bug: Bug) -> Profile {
     match bug {
         Bug::Log(of_log::Bug::SyncRetried) => Profile::Disk,
         Bug::Log(of_log::Bug::LeaseTimerOnLocalClock) => Profile::Default,
+        // A replica that is added begins with a snapshot.
+        Bug::Broker(
+            of_broker::Bug::SnapshotWithoutLeases
+            | of_broker::Bug::SkipUntilIgnored
+            | of_broker::Bug::ProgressNotExported,
+        ) => Profile::Membership,
         Bug::Log(_) => Profile::Log,
         Bug::Broker(
             of_broker::Bug::DedupeWindowNotStored
@@ -128,7 +134,9 @@ impl Search {
         let mut found = None;
         children.run_all(jobs, |nth, _, ended| {
             let seed = from + nth as u64;
-            if let Some(what) = ended.violation().filter(|_| seed < best.get()) {
+            // A run that hangs on a busy machine tells nothing of the bug.
+            let told = ended.violation().filter(|_| !matches!(ended, Ended::Hung));
+            if let Some(what) = told.filter(|_| seed < best.get()) {
                 best.set(seed);
                 found = Some((seed, what.to_owned()));
             }

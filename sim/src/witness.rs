@@ -16,7 +16,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub use self::{disks::DiskLook, watch::watch};
+use ledgermq_raft_store::{Role, State, Status};
+
+pub use self::{
+    disks::{DiskLook, Ground},
+    watch::{watch, watch_log},
+};
 use crate::{
     board::{Board, replica_name},
     checkers::{
@@ -25,7 +30,7 @@ use crate::{
         health::{self, Health},
         marks,
         one_leader::OneLeader,
-        routes::{self, Told},
+        routes::{self, Terms, Told},
         votes::Votes,
     },
     fleet::Fleet,
@@ -60,6 +65,8 @@ pub struct Snapshot {
     pub committed: Option<u64>,
     /// The last entry it applied.
     pub applied: Option<u64>,
+    /// Since when what it applied is beyond what it calls committed or the end of its log, seconds.
+    pub ahead_since: Option<f64>,
     /// Records of entries up to it are forgotten.
     pub cut: u64,
     /// Who votes, as it knows.
@@ -68,12 +75,31 @@ pub struct Snapshot {
     pub lags: Vec<(String, String, u64)>,
 }
 
+impl Snapshot {
+    /// What every replica can say, with a broker or without.
+    fn of(status: &Status, role: Role, at: f64) -> Snapshot {
+        Snapshot {
+            id: status.id.get(),
+            at,
+            term: role.term.get(),
+            leads: role.state == State::Leader,
+            serving: role.serving,
+            last: status.last.map(|id| id.index.get()),
+            committed: status.committed.map(|id| id.index.get()),
+            applied: status.applied.map(|id| id.index.get()),
+            voters: status.members.iter().filter(|m| m.voter).map(|m| m.id.get()).collect(),
+            ..Snapshot::default()
+        }
+    }
+}
+
 /// Handle to the witness; clones share it.
 #[derive(Clone)]
 pub struct Witness {
     board: Board,
     history: History,
     fleet: Fleet,
+    ground: Arc<Ground>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -89,6 +115,7 @@ struct Inner {
     health: Health,
     committed: BTreeMap<String, CommittedEntries>,
     told: Vec<Told>,
+    terms: Terms,
     audit_wanted: bool,
     looked_at_ms: u64,
     disks_looked_at: u64,
@@ -111,7 +138,7 @@ impl Witness {
     }
 
     /// A witness of the fleet that has seen nothing; `groups` are the names of its broker groups.
-    pub fn new(board: Board, history: History, fleet: Fleet, groups: Vec<String>) -> Witness {
+    pub fn new(board: Board, history: History, (fleet, ground): (Fleet, Ground), groups: Vec<String>) -> Witness {
         let inner = Inner {
             groups,
             ..Inner::default()
@@ -120,6 +147,7 @@ impl Witness {
             board,
             history,
             fleet,
+            ground: Arc::new(ground),
             inner: Arc::new(Mutex::new(inner)),
         }
     }
@@ -161,12 +189,13 @@ impl Witness {
         node.boots - 1
     }
 
-    fn saw(&self, machine: usize, snapshot: Snapshot) {
+    fn saw(&self, machine: usize, mut snapshot: Snapshot) {
         let mut inner = self.inner();
         let inner = &mut *inner;
         let Some(node) = inner.nodes.get_mut(&machine) else {
             return;
         };
+        snapshot.ahead_since = marks::ahead_since(node.last.as_ref(), &snapshot);
         let mut wrong = marks::check(node.last.as_ref(), &snapshot);
         if snapshot.leads {
             let name = format!("{} ({})", snapshot.replica, snapshot.id);
@@ -185,6 +214,12 @@ impl Witness {
     /// What brokers and name servers say of the routes, all at one time; replaces what they said before.
     pub fn told(&self, told: Vec<Told>) {
         self.inner().told = told;
+    }
+
+    /// What name servers say of the routes while the run goes on.
+    pub fn told_meanwhile(&self, told: &[Told]) {
+        let mut inner = self.inner();
+        self.violations(told.iter().filter_map(|told| inner.terms.see(told)));
     }
 
     /// Looks at the disks when it is time again.

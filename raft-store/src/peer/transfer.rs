@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::stream::{self, Stream};
 use openraft::Raft;
 use openraft::storage::Snapshot;
-use tokio::sync::{Mutex, MutexGuard};
-use tonic::{Status, Streaming};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tonic::Status;
 
 use crate::limits;
 use crate::log::Log;
@@ -122,14 +123,17 @@ fn chunks(
 
 /// The receiving side of a replica.
 pub struct Incoming {
-    spool: Mutex<Spool>,
+    spool: Arc<Mutex<Spool>>,
     log: Log,
 }
 
 impl Incoming {
     /// Keeps what arrives in this spool; one transfer at a time.
-    pub fn new(spool: Mutex<Spool>, log: Log) -> Incoming {
-        Incoming { spool, log }
+    pub fn new(spool: Spool, log: Log) -> Incoming {
+        Incoming {
+            spool: Arc::new(Mutex::new(spool)),
+            log,
+        }
     }
 
     /// Whether the log has durably caught up with a snapshot that was installed: only then its file may go, since it
@@ -144,8 +148,8 @@ impl Incoming {
     }
 
     /// The spool, for one transfer at a time.
-    pub fn admit(&self) -> Result<MutexGuard<'_, Spool>, Status> {
-        let spool = self.spool.try_lock().map_err(|_| busy())?;
+    pub fn admit(&self) -> Result<OwnedMutexGuard<Spool>, Status> {
+        let spool = Arc::clone(&self.spool).try_lock_owned().map_err(|_| busy())?;
         if spool.label().is_some_and(|label| !self.is_settled(label.id)) {
             return Err(busy());
         }
@@ -159,11 +163,8 @@ impl Incoming {
                 tokio::time::sleep(limits::SNAPSHOT_SETTLE_CHECK).await;
             }
         };
-        if tokio::time::timeout(limits::CALL_DEADLINE, waiting).await.is_err() {
-            return;
-        }
-        if let Err(error) = spool.clear().await {
-            tracing::warn!(%error, "an installed snapshot's file was not removed");
+        if tokio::time::timeout(limits::CALL_DEADLINE, waiting).await.is_ok() {
+            forget(spool).await;
         }
     }
 
@@ -174,11 +175,11 @@ impl Incoming {
 
     /// Takes a snapshot's stream to its end and installs it.
     pub async fn receive(
-        &self,
+        self: &Arc<Self>,
         raft: &Raft<Config, Adapter>,
         presence: &Presence,
         (from, head): (u64, wire::SnapshotHead),
-        mut inbound: Streaming<wire::SnapshotChunk>,
+        mut inbound: impl Stream<Item = Result<wire::SnapshotChunk, Status>> + Unpin,
     ) -> Result<wire::SnapshotReply, Status> {
         let vote = wire::vote_in(head.vote).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let (Some(label), Some(export)) = (head.last, head.export) else {
@@ -191,7 +192,7 @@ impl Incoming {
             return Err(Status::aborted("the transfer cannot go on at this place"));
         }
         loop {
-            let next = tokio::time::timeout(limits::SNAPSHOT_IDLE, inbound.message()).await;
+            let next = tokio::time::timeout(limits::SNAPSHOT_IDLE, inbound.try_next()).await;
             let chunk = next.map_err(|_| Status::deadline_exceeded("the snapshot's stream stalled"))??;
             let Some(wire::SnapshotPart {
                 data,
@@ -226,19 +227,44 @@ impl Incoming {
             last_membership,
         };
         let content = Content::Received(Arc::new(StdMutex::new(spool.parts().map_err(disk)?)));
-        // The spool is held until the core has installed it: the parts are read from its file.
         let snapshot = Snapshot {
             meta,
             snapshot: content,
         };
+        // Goes on when the sender hangs up: the core has it then, and somebody must see to the file.
+        let installing = tokio::spawn(Arc::clone(self).install(raft.clone(), vote, (snapshot, spool)));
+        let answer = installing.await;
+        answer.unwrap_or_else(|_| Err(Status::unavailable("the installation broke off")))
+    }
+
+    /// Has the core install a complete snapshot. The spool is held until then: the parts are read from its file.
+    async fn install(
+        self: Arc<Self>,
+        raft: Raft<Config, Adapter>,
+        vote: Vote,
+        (snapshot, mut spool): (Labelled, OwnedMutexGuard<Spool>),
+    ) -> Result<wire::SnapshotReply, Status> {
         let response = raft
             .install_full_snapshot(vote, snapshot)
             .await
             .map_err(|fatal| Status::unavailable(format!("the replica has stopped: {fatal}")))?;
-        self.settle(&mut spool, label.id).await;
+        match spool.label().map(|label| label.id) {
+            Some(label) if response.vote == vote => self.settle(&mut spool, label).await,
+            _ => {
+                // Its sender was deposed while it was on its way. Kept, it would be in the way of the next one.
+                mark("snapshot_of_deposed_leader");
+                forget(&mut spool).await;
+            }
+        }
         Ok(wire::SnapshotReply {
             vote: Some(wire::vote_out(&response.vote)),
         })
+    }
+}
+
+async fn forget(spool: &mut Spool) {
+    if let Err(error) = spool.clear().await {
+        tracing::warn!(%error, "the file of a snapshot that is of no use any more was not removed");
     }
 }
 

@@ -14,6 +14,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use crate::limits;
 use crate::log::{Frame, Log};
+use crate::marks::mark;
 use crate::options::Durability;
 use crate::planted::Bug;
 use crate::raft::config::{Config, Entry, LogId, Vote, entry_id, from_frame, log_id, to_frame};
@@ -111,11 +112,19 @@ impl RaftLogReader<Config> for Reader {
         kept_vote(&self.log)
     }
 
+    /// Empty when `start` is not there: a leader that was deposed ends its streams one by one, and one that still reads
+    /// finds the log purged or cut behind the new leader's. openraft sends a heartbeat then, which is refused like all
+    /// that a deposed leader sends, whereas an error would end this replica. A leader never purges what it still sends.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         if start >= end {
-            Ok(Vec::new())
-        } else {
-            piece(&self.log, start, end).await
+            return Ok(Vec::new());
+        }
+        match piece(&self.log, start, end).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                mark("stream_behind_the_log");
+                Ok(Vec::new())
+            }
+            read => read,
         }
     }
 
@@ -258,7 +267,45 @@ fn surviving_commit(log: &Log) -> io::Result<Option<EntryId>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::disk::FaultyDisk;
+    use crate::log::{FrameKind, LogOptions};
+    use crate::planted::Planted;
+
+    /// A deposed leader whose log was purged behind a snapshot, and cut, while it still sent to a follower.
+    #[tokio::test]
+    async fn a_stream_behind_the_log_gets_nothing() {
+        let options = LogOptions {
+            dir: "/store".into(),
+            segment_bytes: 1 << 16,
+            tail_cache_bytes: 1 << 10,
+            seed: 1,
+            planted: Planted::default(),
+        };
+        let (log, writer) = Log::open(Arc::new(FaultyDisk::new(5)), options).await.expect("opens");
+        tokio::spawn(writer.run());
+        let entry = |index| Frame {
+            id: EntryId::new(1, index),
+            kind: FrameKind::Blank,
+            body: Bytes::new(),
+            body_crc: 0,
+        };
+        log.append((0..10).map(entry).collect(), Box::new(|_| {}))
+            .expect("appends");
+        let mut reader = Store::new(log.clone(), Durability::FsyncQuorum).reader();
+        let mut read = async |start, end| {
+            let entries = reader.limited_get_log_entries(start, end).await.expect("no error");
+            entries.iter().map(|entry| entry.id.index()).collect::<Vec<u64>>()
+        };
+        assert_eq!(read(3, 5).await, [3, 4]);
+        log.purge(EntryId::new(1, 4)).await.expect("purges");
+        log.truncate_after(Some(LogIndex(7))).await.expect("truncates");
+        assert_eq!(read(3, 7).await, [0; 0]);
+        assert_eq!(read(8, 10).await, [0; 0]);
+        assert_eq!(read(5, 10).await, [5, 6, 7]);
+    }
 
     #[test]
     fn ends_of_terms() {

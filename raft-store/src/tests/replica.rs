@@ -133,7 +133,7 @@ impl Replica {
             .map_err(|error| OpenError::Membership(error.to_string()))?;
         Ok(Replica {
             store: Store::new(log.clone(), Durability::FsyncQuorum),
-            incoming: Incoming::new(tokio::sync::Mutex::new(spool), log.clone()),
+            incoming: Incoming::new(spool, log.clone()),
             log,
             adapter,
             labels,

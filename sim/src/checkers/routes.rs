@@ -1,5 +1,5 @@
-//! Routes converge on the highest term: once all is mended, every broker and every name server names the same leader and
-//! term, and these are the true ones.
+//! Routes converge on the highest term: no name server ever goes back to an older one, and once all is mended, every broker
+//! and every name server names the same leader and term, and these are the true ones.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,24 @@ pub struct Told {
     pub term: u64,
     /// The leader's number.
     pub leader: Option<u64>,
+}
+
+/// The newest term of each broker group that each name server has told.
+#[derive(Debug, Default)]
+pub struct Terms(BTreeMap<(String, String), u64>);
+
+impl Terms {
+    /// What a name server tells while the run goes on.
+    pub fn see(&mut self, told: &Told) -> Option<String> {
+        let known = self.0.entry((told.by.clone(), told.broker_group.clone())).or_default();
+        let went_back = told.term < *known;
+        let wrong = format!(
+            "routes: {} went back from term {known} of {} to term {}",
+            told.by, told.broker_group, told.term
+        );
+        *known = told.term.max(*known);
+        went_back.then_some(wrong)
+    }
 }
 
 /// What does not agree with the truth: term and leader of each broker group.
@@ -51,5 +69,8 @@ mod tests {
         assert!(check(&truth, &told(5, Some(2))).is_empty());
         assert_eq!(check(&truth, &told(4, Some(1))).len(), 1);
         assert_eq!(check(&truth, &told(5, None)).len(), 1);
+        let mut terms = Terms::default();
+        let mut wrong = |term| terms.see(&told(term, None)[0]).is_some();
+        assert_eq!([4, 5, 5, 4, 5].map(&mut wrong), [false, false, false, true, false]);
     }
 }

@@ -1,5 +1,5 @@
 //! What a replica's disk says of its vote never goes back, over restarts too: the term grows, within a term the candidate
-//! stays, and a vote that a majority gave stays given.
+//! stays unless another one is known to have won the term, and a vote that a majority gave stays given.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ impl Votes {
         };
         let same_term = vote.term == before.term;
         let goes_back = vote.term < before.term
-            || (same_term && vote.candidate != before.candidate)
+            || (same_term && vote.candidate != before.candidate && (before.is_committed || !vote.is_committed))
             || (same_term && before.is_committed && !vote.is_committed);
         goes_back.then(|| format!("votes: {replica} went from {before:?} to {vote:?}"))
     }
@@ -59,6 +59,10 @@ mod tests {
         };
         assert_eq!(goes(vote(3, 1, true)), None);
         assert_eq!(goes(vote(4, 2, false)), None);
+        let mut votes = Votes::default();
+        let mut candidate = |to| votes.see("c", to).is_some();
+        let lost = [vote(3, 1, false), vote(3, 2, false), vote(3, 1, true)];
+        assert_eq!(lost.map(&mut candidate), [false, true, false]);
         for back in [None, vote(2, 1, true), vote(3, 2, true), vote(3, 1, false)] {
             assert!(goes(back).is_some(), "{back:?}");
         }

@@ -18,6 +18,9 @@ use tonic::{Code, Status};
 use super::Host;
 use crate::{checkers::routes::Told, history::What, net::SimNet};
 
+/// A name server's address, and the client that reaches it.
+type Registry = (String, RegistryClient<tonic::transport::Channel>);
+
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
@@ -34,7 +37,7 @@ pub(super) async fn clerk(host: Host) -> turmoil::Result {
         .iter()
         .map(|endpoint| (endpoint.clone(), Admin::new(&net, std::slice::from_ref(endpoint))))
         .collect();
-    let registries: Vec<(String, RegistryClient<_>)> = host
+    let registries: Vec<Registry> = host
         .workload
         .name_servers
         .iter()
@@ -52,6 +55,7 @@ pub(super) async fn clerk(host: Host) -> turmoil::Result {
             continue;
         }
         sleep(Duration::from_secs(1)).await;
+        host.workload.witness.told_meanwhile(&ask_registries(&registries).await);
         digest_in -= 1;
         if digest_in == 0 {
             digest_in = draws.between(4, 10);
@@ -105,20 +109,42 @@ async fn until_there<T, F: Future<Output = Result<T, Status>>>(host: &Host, name
     }
 }
 
-async fn ask_routes(
-    host: &Host,
-    doors: &[(String, Admin)],
-    registries: &[(String, RegistryClient<tonic::transport::Channel>)],
-) -> Vec<Told> {
+/// What those name servers say that answer.
+async fn ask_registries(registries: &[Registry]) -> Vec<Told> {
+    let mut told = Vec::new();
+    for registry in registries {
+        told.extend(ask_registry(registry).await.unwrap_or_default());
+    }
+    told
+}
+
+async fn ask_registry((by, client): &Registry) -> Option<Vec<Told>> {
+    let mut client = client.clone();
+    let answer = timeout(PATIENCE, client.list_routes(ListRoutesRequest {})).await;
+    let groups = answer.ok()?.ok()?.into_inner().broker_groups.into_iter();
+    let told = groups.map(|group| Told {
+        by: by.clone(),
+        broker_group: group.name,
+        term: group.term,
+        leader: group.leader,
+    });
+    Some(told.collect())
+}
+
+async fn ask_routes(host: &Host, doors: &[(String, Admin)], registries: &[Registry]) -> Vec<Told> {
     let mut told = Vec::new();
     // Spare machines have no replica.
     let seated = host.workload.witness.seated_hosts();
     let is_seated = |door: &str| door.split(':').next().is_some_and(|name| seated.contains(name));
-    let silent = |by: &str, broker_group: String| Told {
-        by: format!("{by}, which does not answer,"),
-        broker_group,
-        term: 0,
-        leader: None,
+    let silent = |by: &str| {
+        let groups = host.workload.witness.broker_groups().into_iter();
+        let by = format!("{by}, which does not answer,");
+        groups.map(move |broker_group| Told {
+            by: by.clone(),
+            broker_group,
+            term: 0,
+            leader: None,
+        })
     };
     for (by, admin) in doors.iter().filter(|(by, _)| is_seated(by)) {
         match timeout(PATIENCE, admin.describe_cluster(DescribeClusterRequest {})).await {
@@ -128,34 +154,13 @@ async fn ask_routes(
                 term: group.term,
                 leader: group.leader,
             })),
-            _ => told.extend(
-                host.workload
-                    .witness
-                    .broker_groups()
-                    .into_iter()
-                    .map(|group| silent(by, group)),
-            ),
+            _ => told.extend(silent(by)),
         }
     }
-    for (by, client) in registries {
-        let mut client = client.clone();
-        match timeout(PATIENCE, client.list_routes(ListRoutesRequest {})).await {
-            Ok(Ok(answer)) => {
-                let groups = answer.into_inner().broker_groups;
-                told.extend(groups.into_iter().map(|group| Told {
-                    by: by.clone(),
-                    broker_group: group.name,
-                    term: group.term,
-                    leader: group.leader,
-                }));
-            }
-            _ => told.extend(
-                host.workload
-                    .witness
-                    .broker_groups()
-                    .into_iter()
-                    .map(|group| silent(by, group)),
-            ),
+    for registry in registries {
+        match ask_registry(registry).await {
+            Some(answer) => told.extend(answer),
+            None => told.extend(silent(&registry.0)),
         }
     }
     told

@@ -17,7 +17,7 @@ use crate::{
     plant::Plant,
     seed::Seed,
     trace::Trace,
-    witness::Witness,
+    witness::{Ground, Witness},
     world,
 };
 
@@ -38,7 +38,8 @@ pub fn servers(
     let groups = layout.machines();
     let fleet = Fleet::new(seed, &groups, &layout.broker_groups, drawn.rocks);
     let history = History::new(trace.clone());
-    let witness = Witness::new(board.clone(), history, fleet.clone(), names.to_vec());
+    let seen = (fleet.clone(), Ground::of_brokers());
+    let witness = Witness::new(board.clone(), history, seen, names.to_vec());
     let mut hosts = Vec::new();
     let mut on_crash: Vec<OnCrash> = Vec::new();
     for (machine, group) in groups.iter().enumerate() {

@@ -27,6 +27,14 @@ struct Image {
 #[derive(Clone, Default)]
 pub struct Flushed(Arc<Mutex<Image>>);
 
+impl Flushed {
+    /// The last entry applied of what was flushed; `None` in the middle of an installation.
+    pub fn applied(&self) -> Option<u64> {
+        let image = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        image.applied.as_ref().map(|applied| applied.id.index.get())
+    }
+}
+
 /// The machine of one replica.
 pub struct Counting {
     replica: usize,

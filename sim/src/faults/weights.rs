@@ -50,7 +50,7 @@ enum Class {
     Operations,
 }
 
-/// Each kind with its class, its weight inside of it, and whether raft-store alone knows it.
+/// Each kind with its class, its weight inside of the class, and whether raft-store alone knows it.
 const KINDS: &[(Kind, Class, u64, bool)] = &[
     (Kind::Kill, Class::Process, 6, true),
     (Kind::CrashLoop, Class::Process, 2, true),
@@ -105,31 +105,56 @@ const fn of_class(profile: Profile, class: Class) -> u64 {
     }
 }
 
-/// The weights of one run: some kinds not at all, some often.
-pub(super) struct Weights(Vec<(Kind, u64)>);
+/// The classes, so that a class with many kinds comes no more often than one with few.
+const CLASSES: [Class; 6] = [
+    Class::Network,
+    Class::Process,
+    Class::Power,
+    Class::Disk,
+    Class::Time,
+    Class::Operations,
+];
+
+/// The weights of one run: some classes and kinds not at all, some often.
+pub(super) struct Weights(Vec<(Vec<(Kind, u64)>, u64)>);
 
 impl Weights {
     pub(super) fn draw(draws: &mut Draws, profile: Profile) -> Weights {
-        let possible = KINDS.iter().filter(|(.., log)| *log || profile != Profile::Log);
-        let mut weights: Vec<(Kind, u64)> = possible
-            .map(|(kind, class, weight, _)| (*kind, weight * of_class(profile, *class) * draws.pick(&[0, 1, 1, 4])))
-            .collect();
-        weights.retain(|(_, weight)| *weight > 0);
-        if weights.is_empty() {
-            weights.push((Kind::Kill, 1));
+        let mut often = |weight: u64| weight * draws.pick(&[0, 1, 1, 4]);
+        let mut classes: Vec<(Vec<(Kind, u64)>, u64)> = Vec::new();
+        for class in CLASSES {
+            let possible = KINDS.iter().filter(|(_, of, ..)| *of == class);
+            let mut kinds: Vec<(Kind, u64)> = possible
+                .filter(|(.., log)| *log || profile != Profile::Log)
+                .map(|(kind, _, weight, _)| (*kind, often(*weight)))
+                .collect();
+            kinds.retain(|(_, weight)| *weight > 0);
+            let weight = often(of_class(profile, class));
+            if weight > 0 && !kinds.is_empty() {
+                classes.push((kinds, weight));
+            }
         }
-        Weights(weights)
+        if classes.is_empty() {
+            classes.push((vec![(Kind::Kill, 1)], 1));
+        }
+        Weights(classes)
     }
 
     pub(super) fn pick(&self, draws: &mut Draws) -> Kind {
-        let total = self.0.iter().map(|(_, weight)| weight).sum();
-        let mut roll = draws.between(1, total);
-        for (kind, weight) in &self.0 {
-            if roll <= *weight {
-                return *kind;
-            }
-            roll -= weight;
-        }
-        Kind::Kill
+        let kinds: &Vec<(Kind, u64)> = weighted(draws, &self.0);
+        *weighted(draws, kinds)
     }
+}
+
+/// One of these by their weights; there is one, and all weights are positive.
+fn weighted<'a, T>(draws: &mut Draws, choices: &'a [(T, u64)]) -> &'a T {
+    let total = choices.iter().map(|(_, weight)| weight).sum();
+    let mut roll = draws.between(1, total);
+    for (choice, weight) in choices {
+        if roll <= *weight {
+            return choice;
+        }
+        roll -= weight;
+    }
+    &choices[0].0
 }

@@ -210,6 +210,10 @@ pub const ALL: &[(&str, &str)] = &[
         "a replica found a received snapshot when it started",
     ),
     (
+        "snapshot_of_deposed_leader",
+        "a snapshot arrived whole after its sender had been deposed, and was forgotten",
+    ),
+    (
         "snapshot_resumed",
         "the transfer of a snapshot went on where it had broken off",
     ),
@@ -223,6 +227,10 @@ pub const ALL: &[(&str, &str)] = &[
     (
         "stopped_in_order",
         "a replica that had been asked to stop was started again",
+    ),
+    (
+        "stream_behind_the_log",
+        "a deposed leader still sent entries that its log no longer held, and sent nothing instead",
     ),
     ("swap", "operation: a living replica is to be replaced"),
     (

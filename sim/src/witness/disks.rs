@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use ledgermq_broker::{kv::memory::MemoryKv, state};
+use ledgermq_broker::state;
 use ledgermq_raft_store::{
     LogIndex,
     disk::{Disk, FaultyDisk},
@@ -16,9 +16,45 @@ use ledgermq_raft_store::{
 use super::{Inner, Witness};
 use crate::{
     board::replica_name,
-    checkers::{durable_quorum, marks},
-    fleet::Store,
+    checkers::{durable_quorum, intact, marks},
+    fleet::{Seat, Store},
 };
+
+/// How far a replica's state is durable: the last entry applied, and the newest cut. `None` where nothing was flushed, or it
+/// can't be told.
+type StateOf = dyn Fn(usize, &Seat) -> Result<Option<(u64, u64)>, String> + Send + Sync;
+
+/// Where replicas keep what is looked at.
+pub struct Ground {
+    /// A replica's folder on its disk.
+    dir: &'static str,
+    /// The state of the replica on a machine.
+    state: Box<StateOf>,
+}
+
+impl Ground {
+    /// Of replicas whose folder is `dir`, and whose state `state` tells.
+    pub fn new(
+        dir: &'static str,
+        state: impl Fn(usize, &Seat) -> Result<Option<(u64, u64)>, String> + Send + Sync + 'static,
+    ) -> Ground {
+        Ground {
+            dir,
+            state: Box::new(state),
+        }
+    }
+
+    /// Of brokers.
+    pub fn of_brokers() -> Ground {
+        Ground::new("/data", |_, seat| {
+            let Store::Memory(kv) = &seat.store else {
+                return Ok(None);
+            };
+            let far = state::how_far(&kv.durable()).map_err(|error| error.to_string())?;
+            Ok(far.map(|(applied, cut)| (applied.index.get(), cut.get())))
+        })
+    }
+}
 
 /// What lies durably on a replica's disks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,20 +86,13 @@ impl Witness {
                 continue;
             }
             node.spoiled |= self.board.is_damaged(machine);
-            let kv = match &seat.store {
-                Store::Memory(kv) => Some(kv),
-                Store::Rocks(_) => None,
-            };
-            match look(&seat.disk, kv) {
+            let name = replica_name(machine);
+            match look(&seat.disk, self.ground.dir, || (self.ground.state)(machine, &seat)) {
                 Ok(look) => {
-                    // Nothing of ours damages what is synced: where something is, a fault did it.
-                    node.spoiled |= look.damage.is_some();
+                    wrong.extend(intact::check(&name, node.spoiled, &look));
                     looks.insert(machine, look);
                 }
-                Err(reason) => {
-                    let name = replica_name(machine);
-                    wrong.push(format!("durable_quorum: {name} can't be looked at: {reason}"));
-                }
+                Err(reason) => wrong.push(format!("intact: {name} can't be looked at: {reason}")),
             }
         }
         inner.disks_looked_at += looks.len() as u64;
@@ -130,11 +159,15 @@ fn voters(inner: &Inner, seats: &BTreeMap<u64, usize>) -> Option<BTreeSet<u64>> 
     said.all(|voters| *voters == first).then_some(first)
 }
 
-fn look(disk: &FaultyDisk, kv: Option<&MemoryKv>) -> Result<DiskLook, String> {
+fn look(
+    disk: &FaultyDisk,
+    dir: &str,
+    state: impl FnOnce() -> Result<Option<(u64, u64)>, String>,
+) -> Result<DiskLook, String> {
     let mut look = DiskLook::default();
     let disk = disk.durable();
     // A replica that never started has no log.
-    let Ok(place) = inspect::find(&disk, Path::new("/data")) else {
+    let Ok(place) = inspect::find(&disk, Path::new(dir)) else {
         return Ok(look);
     };
     let scope = Scope {
@@ -161,9 +194,8 @@ fn look(disk: &FaultyDisk, kv: Option<&MemoryKv>) -> Result<DiskLook, String> {
     // A snapshot on its way in explains a state ahead of its log until the next start.
     let incoming = place.log.parent().map(|dir| dir.join("incoming"));
     let installing = incoming.is_some_and(|file| disk.exists(&file).unwrap_or(true));
-    if let Some(kv) = kv.filter(|_| !installing) {
-        let far = state::how_far(&kv.durable()).map_err(|error| error.to_string())?;
-        look.state = far.map(|(applied, cut)| (applied.index.get(), cut.get()));
+    if !installing {
+        look.state = state()?;
     }
     Ok(look)
 }

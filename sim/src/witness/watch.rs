@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledgermq_broker::Broker;
-use ledgermq_raft_store::{LogIndex, State};
+use ledgermq_raft_store::{Handle, LogIndex, Machine, Role};
 
 use super::{Snapshot, Witness, audit};
 use crate::{board::replica_name, world};
@@ -22,6 +22,34 @@ impl Witness {
     }
 }
 
+/// As [`watch`], of a replica that is no more than the replicated log and its machine.
+pub async fn watch_log<M: Machine>(witness: Witness, machine: usize, broker_group: String, handle: Handle<M>) {
+    let replica = replica_name(machine);
+    let boot = witness.boots(machine, handle.status().id.get());
+    let mut role = handle.role();
+    loop {
+        let now = *role.borrow_and_update();
+        witness.saw(
+            machine,
+            Snapshot {
+                replica: replica.clone(),
+                broker_group: broker_group.clone(),
+                boot,
+                ..Snapshot::of(&handle.status(), now, world::seconds())
+            },
+        );
+        pause(&mut role).await;
+    }
+}
+
+/// Until the role changes, or the next look.
+async fn pause(role: &mut tokio::sync::watch::Receiver<Role>) {
+    // A role that ended must not make the watch spin.
+    if let Ok(Err(_)) = tokio::time::timeout(EVERY, role.changed()).await {
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
 /// Tells the witness of one replica for as long as its process lives.
 pub async fn watch(witness: Witness, machine: usize, broker_group: String, broker: Broker) {
     let replica = replica_name(machine);
@@ -31,26 +59,17 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
     let mut progress_at = 0.0;
     loop {
         let now = *role.borrow_and_update();
-        let status = broker.status();
         let at = world::seconds();
         witness.saw(
             machine,
             Snapshot {
                 replica: replica.clone(),
                 broker_group: broker_group.clone(),
-                id: status.id.get(),
                 boot,
-                at,
-                term: now.term.get(),
-                leads: now.state == State::Leader,
-                serving: now.serving,
                 ready: *broker.ready().borrow(),
-                last: status.last.map(|id| id.index.get()),
-                committed: status.committed.map(|id| id.index.get()),
-                applied: status.applied.map(|id| id.index.get()),
                 cut: broker.view().cut().get(),
                 lags: witness.lags(&broker),
-                voters: status.members.iter().filter(|m| m.voter).map(|m| m.id.get()).collect(),
+                ..Snapshot::of(&broker.status(), now, at)
             },
         );
         let done = *broker.view().digest_done().borrow();
@@ -71,9 +90,6 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
                 Err(reason) => witness.violations([format!("present: {replica} can't read its queues: {reason}")]),
             }
         }
-        // Until the role changes, or the next look. A role that ended must not make this spin.
-        if let Ok(Err(_)) = tokio::time::timeout(EVERY, role.changed()).await {
-            tokio::time::sleep(EVERY).await;
-        }
+        pause(&mut role).await;
     }
 }
