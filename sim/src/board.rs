@@ -363,6 +363,11 @@ impl Board {
         self.inner().marks.clone()
     }
 
+    /// How often this mark was reached.
+    pub fn count(&self, name: &str) -> u64 {
+        self.inner().marks.get(name).copied().unwrap_or(0)
+    }
+
     /// Something that must never happen happened.
     pub fn violation(&self, what: String) {
         self.trace.tell("VIOLATION", &what);

@@ -18,7 +18,7 @@ use turmoil::Sim;
 
 use crate::{
     board::{Board, replica_name},
-    faults::{Fault, Planned, Target},
+    faults::{Fault, Moment, Planned, Target},
     fleet::Fleet,
     trace::Trace,
 };
@@ -74,6 +74,8 @@ enum Due {
     Up(usize),
     /// Kills one.
     Down { machine: usize, for_ms: u64 },
+    /// Cuts the power of all.
+    Blackout { for_ms: u64 },
     /// Asks one to stop in good order.
     AskToStop(usize),
     /// Looks whether the others have forgotten what a machine would need next.
@@ -101,13 +103,23 @@ enum Due {
 impl Due {
     /// Whether it breaks something, so that it is left out once everything is to be healed.
     fn breaks(&self) -> bool {
-        matches!(self, Due::Down { .. } | Due::AskToStop(_))
+        matches!(self, Due::Down { .. } | Due::Blackout { .. } | Due::AskToStop(_))
     }
+}
+
+/// A loss of power that waits for its moment.
+struct Ambush {
+    moment: Moment,
+    /// How often the moment had come when it was laid.
+    before: u64,
+    until_ms: u64,
+    wait_ms: u64,
 }
 
 /// The faults still to come and those to be healed.
 pub struct Chaos {
     plan: VecDeque<Planned>,
+    ambushes: Vec<Ambush>,
     due: BTreeMap<(u64, u64), Due>,
     due_made: u64,
     cuts: BTreeMap<(usize, usize), u32>,
@@ -122,6 +134,7 @@ impl Chaos {
     pub fn new(plan: Vec<Planned>) -> Chaos {
         Chaos {
             plan: plan.into(),
+            ambushes: Vec::new(),
             due: BTreeMap::new(),
             due_made: 0,
             cuts: BTreeMap::new(),
@@ -135,6 +148,7 @@ impl Chaos {
     /// Begins and ends what is due at `now_ms`.
     pub fn step(&mut self, now_ms: u64, stage: &mut Stage<'_>) {
         self.watch(now_ms, stage);
+        self.spring(now_ms, stage);
         while self.due.first_key_value().is_some_and(|((at, _), _)| *at <= now_ms) {
             if let Some((_, due)) = self.due.pop_first() {
                 self.end(due, now_ms, stage);
@@ -150,6 +164,7 @@ impl Chaos {
     /// Heals everything at once and forgets the rest of the plan. Replicas whose bytes are damaged are replaced.
     pub fn heal(&mut self, stage: &mut Stage<'_>) {
         self.plan.clear();
+        self.ambushes.clear();
         self.healed = true;
         let now_ms = u64::try_from(stage.trace.now().as_millis()).unwrap_or(u64::MAX);
         while let Some((_, due)) = self.due.pop_first() {
@@ -169,12 +184,13 @@ impl Chaos {
         let for_ms = planned.for_ms;
         let until_ms = now_ms + for_ms;
         match planned.fault {
-            Fault::Blackout => {
-                stage.board.mark("blackout");
-                for machine in 0..stage.machines() {
-                    self.power_loss(stage, machine, until_ms, for_ms);
-                }
-            }
+            Fault::Blackout => self.blackout(stage, until_ms, for_ms),
+            Fault::Ambush(moment, wait_ms) => self.ambushes.push(Ambush {
+                moment,
+                before: stage.board.count(moment.mark()),
+                until_ms,
+                wait_ms,
+            }),
             Fault::AllDown(order) => self.all_down(stage, order, now_ms, for_ms),
             Fault::RollingRestart(group) => self.rolling_restart(stage, group, now_ms, for_ms),
             Fault::Split(a, b) => self.split(stage, a, b, until_ms, for_ms),
@@ -226,6 +242,10 @@ impl Chaos {
         match due {
             Due::Up(machine) => self.up(stage, machine),
             Due::Down { machine, for_ms } => self.kill(stage, machine, now_ms + for_ms, for_ms),
+            Due::Blackout { for_ms } => {
+                stage.board.mark("ambush");
+                self.blackout(stage, now_ms + for_ms, for_ms);
+            }
             Due::AskToStop(machine) => {
                 if !self.down.contains(&machine) {
                     stage.trace.tell(&replica_name(machine), "is asked to stop");

@@ -34,6 +34,48 @@ pub enum Rot {
     Any,
 }
 
+/// What a replica may be in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// It begins to install a snapshot.
+    Installation,
+    /// It has taken back entries of its log.
+    Truncation,
+    /// It has forgotten entries of its log.
+    Purge,
+    /// Its log goes on in a new segment.
+    Roll,
+    /// Its membership has changed.
+    Membership,
+    /// It carries records over a retention cut.
+    CarryOver,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Moment; 6] = [
+        Moment::Installation,
+        Moment::Truncation,
+        Moment::Purge,
+        Moment::Roll,
+        Moment::Membership,
+        Moment::CarryOver,
+    ];
+
+    /// The mark by which it is noticed.
+    pub const fn mark(self) -> &'static str {
+        match self {
+            Moment::Installation => "install_begun",
+            Moment::Truncation => "log_truncated",
+            Moment::Purge => "log_purged",
+            Moment::Roll => "segment_rolled",
+            Moment::Membership => "membership_changed",
+            Moment::CarryOver => "carry_over",
+        }
+    }
+}
+
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +86,9 @@ pub enum Fault {
     PowerLoss(Target),
     /// All machines lose power at once, and get it back at once.
     Blackout,
+    /// The first time that a replica is in the middle of this, all machines lose power so many milliseconds later, and get it
+    /// back soon. Nothing happens where none comes to it in time.
+    Ambush(Moment, u64),
     /// All machines die within a moment and come back one by one, in an order that follows from this number.
     AllDown(u64),
     /// The process dies again and again, soon after each start.
@@ -136,6 +181,7 @@ impl Fault {
             | Fault::Clock(target, ..)
             | Fault::Swap(target) => Some(target),
             Fault::Blackout
+            | Fault::Ambush(..)
             | Fault::AllDown(_)
             | Fault::RollingRestart(_)
             | Fault::Split(..)

@@ -49,7 +49,8 @@ fn headers(bytes: &[u8; FRAME_HEADER_BYTES]) {
     }
 }
 
-/// Four copies, each intact or damaged as the bytes say: the newest intact one counts, or it is refused.
+/// Four copies, each intact or damaged as the bytes say, a sequence always with the same value: the newest intact one counts,
+/// or it is refused.
 fn slot_file(bytes: &[u8]) {
     let disk = FaultyDisk::new(1);
     let path = Path::new("/d/slots");
@@ -57,7 +58,7 @@ fn slot_file(bytes: &[u8]) {
     let mut image = vec![0; 4 * SLOT_COPY_BYTES];
     for (number, copy) in bytes.chunks_exact(3).take(4).enumerate() {
         let sequence = u64::from(copy[0]);
-        let slot = encode_slot(sequence, &copy[1..2]);
+        let slot = encode_slot(sequence, &copy[..1]);
         let at = number * SLOT_COPY_BYTES;
         image[at..at + slot.len()].copy_from_slice(&slot);
         if copy[2] % 4 == 3 {

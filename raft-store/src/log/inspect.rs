@@ -293,14 +293,14 @@ fn find_segments(disk: &dyn Disk, dir: &Path, cut: Option<Cut>, report: &mut Rep
         report.warn("marks", reason, "none is needed: the next start finishes it");
     }
     let mut found = Vec::new();
-    for number in &numbers {
-        let name = segment_name(*number);
+    for number in numbers {
+        let name = segment_name(number);
         let file = disk.open(&dir.join(&name), Open::Read)?;
         let limit = cut
-            .filter(|cut| cut.segment == *number)
+            .filter(|cut| cut.segment == number)
             .map_or(u64::MAX, |cut| cut.position);
         match SegmentHeader::decode(&read_header(&file, 0)?) {
-            Ok((header, checksum)) if header.segment == *number => found.push(Found {
+            Ok((header, checksum)) if header.segment == number => found.push(Found {
                 header,
                 checksum,
                 file,
@@ -315,31 +315,10 @@ fn find_segments(disk: &dyn Disk, dir: &Path, cut: Option<Cut>, report: &mut Rep
                 reason: format!("format version {version} is not known"),
                 remedy: UPGRADE,
             }),
-            Err(_) if Some(number) == numbers.last() && !has_bytes(&file)? => {
-                let remedy = "none is needed: the next start removes it";
-                report.warn(&name, "the creation of the segment was interrupted", remedy);
-            }
             Err(error) => report.corrupt(&name, 0, None, error.to_string()),
         }
     }
     Ok(found)
-}
-
-/// Whether anything was written behind the header.
-fn has_bytes(file: &Arc<dyn DiskFile>) -> io::Result<bool> {
-    let mut reader = Reader::new(file.clone(), u64::MAX)?;
-    let mut position = SEGMENT_HEADER_BYTES as u64;
-    while position < reader.limit() {
-        let bytes = reader.at(position, 64 << 10)?;
-        if bytes.iter().any(|byte| *byte != 0) {
-            return Ok(true);
-        }
-        if bytes.is_empty() {
-            break;
-        }
-        position += bytes.len() as u64;
-    }
-    Ok(false)
 }
 
 /// Leaves out segments that are wholly purged, and sees whether the first one that counts is there.

@@ -184,7 +184,7 @@ async fn finish_cut(disk: &dyn Disk, dir: &Path, marked: &Marks) -> io::Result<(
     disk.sync_dir(dir).await
 }
 
-/// Opens the segments, drops those that are wholly purged and one whose creation was torn.
+/// Opens the segments, and drops those that are wholly purged. A segment gets its name once its header is durable.
 async fn find_segments(disk: &dyn Disk, dir: &Path, purged: Option<EntryId>) -> Result<VecDeque<Found>, OpenLogError> {
     let numbers = segment_numbers(disk, dir)?;
     let mut found = VecDeque::new();

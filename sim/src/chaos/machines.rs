@@ -1,11 +1,13 @@
 //! What happens to machines: they die, come back, stop for a failed disk, lose their disk.
 
-use super::{Chaos, Due, Stage, others};
+use super::{Ambush, Chaos, Due, Stage, others};
 use crate::{board::replica_name, fleet::Stop, seed::Seed};
 
 /// How long an outage lasts at most, milliseconds.
 const OUTAGE_MS_MAX: u64 = 25_000;
 const OUTAGE_LOOK_MS: u64 = 300;
+/// How long the power is away after an ambush, milliseconds.
+const AMBUSH_MS: u64 = 400;
 
 impl Chaos {
     /// Looks after what stopped by itself, and after machines whose replica has left.
@@ -89,6 +91,25 @@ impl Chaos {
         if self.lose_power(stage, machine, until_ms, &format!("loses power for {for_ms} ms")) {
             stage.board.mark("power_loss");
             self.schedule(until_ms, Due::Up(machine));
+        }
+    }
+
+    pub(super) fn blackout(&mut self, stage: &mut Stage<'_>, until_ms: u64, for_ms: u64) {
+        stage.board.mark("blackout");
+        for machine in 0..stage.machines() {
+            self.power_loss(stage, machine, until_ms, for_ms);
+        }
+    }
+
+    /// Springs the ambushes whose moment has come.
+    pub(super) fn spring(&mut self, now_ms: u64, stage: &mut Stage<'_>) {
+        let (sprung, waiting) = std::mem::take(&mut self.ambushes)
+            .into_iter()
+            .filter(|ambush| now_ms < ambush.until_ms)
+            .partition::<Vec<Ambush>, _>(|ambush| stage.board.count(ambush.moment.mark()) > ambush.before);
+        self.ambushes = waiting;
+        for ambush in sprung {
+            self.schedule(now_ms + ambush.wait_ms, Due::Blackout { for_ms: AMBUSH_MS });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Draws the plan of faults of a run from the seed's stream `faults`.
 
 use super::{
-    Fault, Planned, Rot, Target,
+    Fault, Moment, Planned, Rot, Target,
     weights::{Kind, Weights},
 };
 use crate::{
@@ -39,6 +39,7 @@ fn length(draws: &mut Draws, kind: Kind) -> u64 {
         Kind::CrashLoop | Kind::AllDown | Kind::Wipe => draws.between(500, 5_000),
         Kind::Pause => draws.between(200, 4_000),
         Kind::Outage => draws.between(8_000, 15_000),
+        Kind::Ambush => draws.between(2_000, 15_000),
         _ => match draws.below(4) {
             0 => draws.between(5, 150),
             1 | 2 => draws.between(150, 1_500),
@@ -85,6 +86,7 @@ fn fault(draws: &mut Draws, kind: Kind, layout: &Layout) -> Fault {
         Kind::Kill => Fault::Kill(target),
         Kind::PowerLoss => Fault::PowerLoss(target),
         Kind::Blackout => Fault::Blackout,
+        Kind::Ambush => Fault::Ambush(draws.pick(&Moment::ALL), draws.between(0, 80)),
         Kind::AllDown => Fault::AllDown(draws.number()),
         Kind::CrashLoop => Fault::CrashLoop(target),
         Kind::Outage => Fault::Outage(target),
@@ -146,6 +148,6 @@ mod tests {
                 names.insert(name.split('(').next().unwrap_or_default().to_owned());
             }
         }
-        assert_eq!(names.len(), 33, "{names:?}");
+        assert_eq!(names.len(), 34, "{names:?}");
     }
 }

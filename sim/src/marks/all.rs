@@ -7,6 +7,10 @@ pub const ALL: &[(&str, &str)] = &[
         "fault: all processes were stopped and started again in any order",
     ),
     (
+        "ambush",
+        "fault: all replicas lost power while one was in the middle of something",
+    ),
+    (
         "attempt_repeated",
         "a client asked again with the id of an earlier attempt and got the same messages",
     ),

@@ -1,8 +1,11 @@
 //! Torn or corrupt: what recovery makes of damaged places.
 
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::disk::Open;
 use crate::log::format::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, frame_bytes};
+use crate::log::inspect;
 
 /// Position of an entry in a segment of equal entries.
 fn position(entry: u64, len: usize) -> u64 {
@@ -48,6 +51,34 @@ async fn a_rotten_bit_below_the_durable_index_is_corruption() {
         );
         assert!(found.to_string().contains("rebuild this replica from its peers"));
     }
+}
+
+/// Found by the fuzz target `recovery`: an inspection took it for a segment that was being created.
+#[tokio::test(start_paused = true)]
+async fn a_segment_that_ends_in_its_header_is_inspected_as_it_is_opened() {
+    let disk = faulty(1);
+    append(&start(&disk).await.expect("opens"), frames(1, 0..60, 100))
+        .await
+        .expect("durable");
+    disk.kill();
+    let newest = (1..)
+        .take_while(|number| disk.exists(&segment_path(*number)).expect("no fault"))
+        .last();
+    let path = segment_path(newest.expect("there are segments"));
+    disk.open(&path, Open::Write).expect("opens").set_len(1).expect("cuts");
+    let scope = inspect::Scope {
+        from: LogIndex(0),
+        to: LogIndex(u64::MAX),
+        bodies: inspect::Bodies::Check,
+    };
+    let report = inspect::walk(
+        disk.as_ref(),
+        Path::new(DIR),
+        &scope,
+        &mut |_| ControlFlow::Continue(()),
+    );
+    assert!(report.expect("no fault").is_corrupt);
+    assert_eq!(corruption(start(&disk).await).position, 0);
 }
 
 #[tokio::test(start_paused = true)]
