@@ -148,6 +148,11 @@ impl Leader {
         self.role.clone()
     }
 
+    /// Unix milliseconds as the broker group agrees on them; not before log time.
+    pub fn now_ms(&self) -> u64 {
+        self.handle.cluster_clock(self.view.log_time_ms())
+    }
+
     /// A request id of this process.
     pub fn request_id(&self) -> RequestId {
         self.ids.next()
@@ -166,7 +171,7 @@ impl Leader {
     /// The same, and the entry that the action went into.
     pub async fn propose_at(&self, request_id: RequestId, action: Action) -> Result<(LogIndex, Outcome), LeadError> {
         let command = Command {
-            stamp_ms: self.handle.cluster_clock(),
+            stamp_ms: self.now_ms(),
             request_id,
             action,
         };

@@ -65,7 +65,7 @@ pub async fn keep(leader: Arc<Leader>, retention: Retention, every: Duration) {
 }
 
 async fn enforce(leader: &Arc<Leader>, retention: Retention) -> Result<(), RetentionError> {
-    let now_ms = leader.handle.cluster_clock();
+    let now_ms = leader.now_ms();
     let cut = leader.view.cut();
     let expired = move |handle: &Handle<StateMachine>, span: &LogSpan| {
         newest_stamp(handle, span).is_some_and(|stamp| stamp.saturating_add(retention.age_ms) < now_ms)

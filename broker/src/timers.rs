@@ -38,7 +38,7 @@ pub async fn renew_leases(leader: Arc<Leader>) {
         leads_since = Some((role.term, since));
         let grace = now.saturating_duration_since(since) < limits::NEW_LEADER_GRACE;
         let mut due: BTreeMap<(String, String), Vec<RenewSpan>> = BTreeMap::new();
-        for lease in leader.view.auto_renew_due(leader.handle.cluster_clock()) {
+        for lease in leader.view.auto_renew_due(leader.now_ms()) {
             if grace || leader.clients.lives(lease.client) {
                 due.entry((lease.consumer_group, lease.topic))
                     .or_default()

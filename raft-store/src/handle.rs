@@ -327,12 +327,13 @@ impl<M: Machine> Handle<M> {
         }
     }
 
-    /// Unix milliseconds: the median of the replicas' wall clocks, advanced by monotonic time. Never goes back.
-    pub fn cluster_clock(&self) -> u64 {
+    /// Unix milliseconds: the median of the replicas' wall clocks, advanced by monotonic time, from `floor` on at least: the
+    /// newest time that any replica has told. Never goes back.
+    pub fn cluster_clock(&self, floor: u64) -> u64 {
         if self.parts.log.planted().has(Bug::LeaseTimerOnLocalClock) {
             return self.parts.clock.wall();
         }
-        self.parts.clock.now()
+        self.parts.clock.now(floor)
     }
 
     /// What answers the other replicas; to be served on the peer listener, with HTTP/2 keepalive

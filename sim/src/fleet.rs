@@ -229,7 +229,10 @@ impl Fleet {
         numbers.next_id += 1;
         let disk = world::disk(inner.seed, index, id);
         let store = Store::new(inner.rocks);
-        inner.machines[index].seat = Some(Seat { id, disk, store });
+        let machine = &mut inner.machines[index];
+        machine.seat = Some(Seat { id, disk, store });
+        // Who sets a machine up sets its clock: nobody counted on the right ones without this machine.
+        machine.clock.mend();
         Some((index, id))
     }
 

@@ -251,7 +251,7 @@ impl Request<'_> {
             if !self.leader.role().serving || self.leader.role().term != term {
                 return Err(LeadError::NotLeader);
             }
-            let now_ms = self.leader.handle.cluster_clock();
+            let now_ms = self.leader.now_ms();
             let (plan, reservation) = self.plan(&lane, now_ms)?;
             if !plan.ranges.is_empty() || plan.first_contact {
                 let more = plan.more;

@@ -2,12 +2,13 @@
 //!
 //! Each replica's wall clock is kept as its distance from this process's monotonic clock, so a jump of one wall clock
 //! moves one distance and the median hardly at all. Where only an even number of clocks is known, as by a leader that has
-//! just started, the earlier of the two middle ones counts: time that is late makes a lease longer, and time that is early
-//! would hand a message out twice.
+//! just started, the earlier of the two middle ones counts: time that is early would hand a message out twice.
+//!
+//! While it is asked, its time runs at most a twentieth faster or slower than monotonic time, whatever the clocks say: a
+//! leader that knows two clocks, one of which is wrong and then put right, would cut the leases short by all that it was late.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,13 +16,27 @@ use tokio::time::Instant;
 /// A sample older than this no longer counts.
 const SAMPLE_LIFE: Duration = Duration::from_secs(60);
 
+/// Its time runs faster or slower than monotonic time by at most one part in so many.
+const SLEW: i64 = 20;
+
+/// A time that is late by more is put right at once: catching up would take half an hour.
+const LATE_MAX: Duration = Duration::from_secs(60);
+
 /// Unix milliseconds agreed upon by the replicas.
 pub struct ClusterClock {
     wall: Arc<dyn Fn() -> u64 + Send + Sync>,
     anchor: Instant,
     /// By replica: wall clock minus monotonic clock in milliseconds, and when it was sampled.
     peers: Mutex<BTreeMap<u64, (i64, Instant)>>,
-    last: AtomicU64,
+    told: Mutex<Option<Told>>,
+}
+
+/// What was told last.
+#[derive(Clone, Copy)]
+struct Told {
+    /// Unix microseconds.
+    time: i64,
+    at: Instant,
 }
 
 impl ClusterClock {
@@ -31,7 +46,7 @@ impl ClusterClock {
             wall,
             anchor: Instant::now(),
             peers: Mutex::new(BTreeMap::new()),
-            last: AtomicU64::new(0),
+            told: Mutex::new(None),
         }
     }
 
@@ -50,10 +65,7 @@ impl ClusterClock {
         let now = Instant::now();
         let middle = sent + now.duration_since(sent) / 2;
         let distance = signed(wall_ms) - self.monotonic(middle);
-        self.peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, (distance, now));
+        lock(&self.peers).insert(id, (distance, now));
     }
 
     /// How many milliseconds this replica's wall clock is ahead of the median; negative where it is behind. `None` while
@@ -68,24 +80,48 @@ impl ClusterClock {
     /// The own distance and those of the peers that were heard lately.
     fn distances(&self, own: i64, now: Instant) -> Vec<i64> {
         let mut distances = vec![own];
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = lock(&self.peers);
         let fresh = peers.values().filter(|(_, at)| now.duration_since(*at) <= SAMPLE_LIFE);
         distances.extend(fresh.map(|(distance, _)| *distance));
         distances
     }
 
-    /// Unix milliseconds; never goes back.
-    pub fn now(&self) -> u64 {
-        let now = Instant::now();
-        let monotonic = self.monotonic(now);
-        let mut distances = self.distances(signed(self.wall()) - monotonic, now);
-        let time = u64::try_from(monotonic + earlier_middle(&mut distances)).unwrap_or(0);
-        self.last.fetch_max(time, Ordering::Relaxed).max(time)
+    /// Unix milliseconds, not before `floor`, which is the newest time that anybody was told; never goes back.
+    pub fn now(&self, floor: u64) -> u64 {
+        let at = Instant::now();
+        let monotonic = self.monotonic(at);
+        let mut distances = self.distances(signed(self.wall()) - monotonic, at);
+        let wanted = (monotonic + earlier_middle(&mut distances)).saturating_mul(1_000);
+        let mut told = lock(&self.told);
+        let time = told.map_or(wanted, |before| before.go_on(at, wanted));
+        let time = time.max(signed(floor).saturating_mul(1_000));
+        *told = Some(Told { time, at });
+        u64::try_from(time / 1_000).unwrap_or(0)
     }
 
     fn monotonic(&self, at: Instant) -> i64 {
         i64::try_from(at.saturating_duration_since(self.anchor).as_millis()).unwrap_or(i64::MAX)
     }
+}
+
+impl Told {
+    /// The time at a later moment, where `wanted` is what the clocks say then.
+    fn go_on(self, at: Instant, wanted: i64) -> i64 {
+        let passed = micros(at.saturating_duration_since(self.at));
+        let (slow, fast) = (self.time + passed - passed / SLEW, self.time + passed + passed / SLEW);
+        match wanted.saturating_sub(fast) > micros(LATE_MAX) {
+            true => wanted,
+            false => wanted.clamp(slow, fast),
+        }
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn signed(milliseconds: u64) -> i64 {
@@ -115,24 +151,63 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_wrong_clock_moves_nothing() {
-        let clock = ClusterClock::new(Arc::new(|| 1_000_000));
-        clock.sample(2, 1_000_010, Instant::now());
-        clock.sample(3, 99, Instant::now());
-        assert_eq!(clock.now(), 1_000_000);
-        clock.sample(3, 9_000_000_000, Instant::now());
-        assert_eq!(clock.now(), 1_000_010);
+        for (wrong, time) in [(99, 1_000_000), (9_000_000_000, 1_000_010)] {
+            let clock = ClusterClock::new(Arc::new(|| 1_000_000));
+            clock.sample(2, 1_000_010, Instant::now());
+            clock.sample(3, wrong, Instant::now());
+            assert_eq!(clock.now(0), time);
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_two_clocks_neither_can_hurry_time() {
         let own_ahead = ClusterClock::new(Arc::new(|| 1_060_000));
         own_ahead.sample(2, 1_000_000, Instant::now());
-        assert_eq!(own_ahead.now(), 1_000_000);
+        assert_eq!(own_ahead.now(0), 1_000_000);
         let own_right = ClusterClock::new(Arc::new(|| 1_000_000));
         own_right.sample(2, 1_060_000, Instant::now());
-        assert_eq!(own_right.now(), 1_000_000);
-        own_right.sample(3, 1_000_005, Instant::now());
-        assert_eq!(own_right.now(), 1_000_005, "of three the middle one");
+        assert_eq!(own_right.now(0), 1_000_000);
+    }
+
+    /// Found by `ledgermq-sim run --seed 9 --profile quick`: time stood still, and then left 1.6 s out.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_put_right_is_caught_up_with_slowly() {
+        const START: u64 = 100_000_000;
+        let start = Instant::now();
+        let wrong_by = Arc::new(Mutex::new(0));
+        let wall = {
+            let wrong_by = Arc::clone(&wrong_by);
+            move || START + start.elapsed().as_millis() as u64 - *lock(&wrong_by)
+        };
+        let clock = ClusterClock::new(Arc::new(wall));
+        clock.sample(2, START, start);
+        assert_eq!(clock.now(0), START);
+        *lock(&wrong_by) = 40_000_000;
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(0), START + 1_900, "it does not stand still");
+        *lock(&wrong_by) = 0;
+        assert_eq!(clock.now(0), START + 1_900, "nor jump");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(clock.now(0), START + 2_950);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(clock.now(0), START + 4_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_goes_on_from_what_others_told_and_is_not_late_for_hours() {
+        let start = Instant::now();
+        let wrong_by = Arc::new(Mutex::new(3_600_000));
+        let wall = {
+            let wrong_by = Arc::clone(&wrong_by);
+            move || 100_000_000 + start.elapsed().as_millis() as u64 - *lock(&wrong_by)
+        };
+        let clock = ClusterClock::new(Arc::new(wall));
+        clock.sample(2, 100_000_000, start);
+        assert_eq!(clock.now(99_000_000), 99_000_000);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(clock.now(99_000_000), 99_009_500);
+        *lock(&wrong_by) = 0;
+        assert_eq!(clock.now(99_000_000), 100_010_000);
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,11 +232,11 @@ mod tests {
         let start = Instant::now();
         clock.sample(2, 5_000, start);
         clock.sample(3, 5_000, start);
-        assert_eq!(clock.now(), 5_000);
+        assert_eq!(clock.now(0), 5_000);
         tokio::time::advance(Duration::from_millis(250)).await;
-        assert_eq!(clock.now(), 5_250);
+        assert_eq!(clock.now(0), 5_250);
         clock.sample(2, 4_000, Instant::now());
         clock.sample(3, 4_000, Instant::now());
-        assert_eq!(clock.now(), 5_250);
+        assert_eq!(clock.now(0), 5_250);
     }
 }

@@ -18,6 +18,8 @@ use crate::{
 /// The protocol's shortest time for which a received message is hidden.
 const INVISIBLE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_secs(5);
+/// The same once all is calm.
+const CALM_POLL: Duration = Duration::from_millis(300);
 
 /// What a consumer is like while faults go on; later it acknowledges everything.
 #[derive(Clone)]
@@ -149,7 +151,9 @@ impl Life<'_> {
             let topic = &self.manners.topics[turn % self.manners.topics.len()];
             let called = now();
             let count = u32::try_from(self.draws.between(1, 32)).unwrap_or(1);
-            let received = match self.consumer.receive(topic, count, INVISIBLE, POLL).await {
+            // Once all is calm, a topic that gets nothing more must not hold up the others.
+            let poll = if self.host.is_calm() { CALM_POLL } else { POLL };
+            let received = match self.consumer.receive(topic, count, INVISIBLE, poll).await {
                 Ok(received) => received,
                 Err(error) => {
                     self.host.tell(&format!("receive: {error}"));

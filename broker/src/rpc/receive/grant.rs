@@ -119,7 +119,7 @@ impl Task {
     /// The bug: what the log does not take in time is handed out as it was planned.
     async fn lease_in_time(&self, lease: Lease, planned: &[PlannedRecord]) -> Result<Leased, LeadError> {
         const PATIENCE: Duration = Duration::from_millis(100);
-        let visible_at_ms = self.leader.handle.cluster_clock() + lease.invisible_ms;
+        let visible_at_ms = self.leader.now_ms() + lease.invisible_ms;
         let topic = self.leader.view.topic(&lease.topic);
         match (tokio::time::timeout(PATIENCE, self.lease(lease)).await, topic) {
             (Ok(Ok(leased)), _) => Ok(leased),
