@@ -98,6 +98,8 @@ enum Due {
     Want(usize, usize),
     /// A topic goes.
     DeleteTopic(String),
+    /// Replaces the replica on a machine if its bytes are damaged.
+    ReplaceDamaged(usize),
 }
 
 impl Due {
@@ -173,9 +175,7 @@ impl Chaos {
             }
         }
         for machine in 0..stage.machines() {
-            if stage.board.is_damaged(machine) {
-                self.throw_away(stage, machine, now_ms);
-            }
+            self.replace_damaged(stage, machine, now_ms);
         }
         stage.trace.tell("chaos", "everything is healed");
     }
@@ -247,7 +247,8 @@ impl Chaos {
                 self.blackout(stage, now_ms + for_ms, for_ms);
             }
             Due::AskToStop(machine) => {
-                if !self.down.contains(&machine) {
+                // Whoever comes onto an empty machine later was not meant.
+                if !self.down.contains(&machine) && stage.fleet.seat(machine).is_some() {
                     stage.trace.tell(&replica_name(machine), "is asked to stop");
                     stage.board.asked_to_stop(machine);
                     stage.fleet.ask_to_stop(machine);
@@ -271,6 +272,7 @@ impl Chaos {
                 }
             }
             Due::Want(group, voters) => stage.fleet.want(group, voters),
+            Due::ReplaceDamaged(machine) => self.replace_damaged(stage, machine, now_ms),
             Due::DeleteTopic(name) => stage.fleet.order(0, crate::fleet::Order::DeleteTopic(name)),
         }
     }

@@ -180,6 +180,13 @@ impl View {
         self.shared.read().meta.applied
     }
 
+    /// The entry that the state is of: the last one applied, or a later one that an installed snapshot was of, while the log
+    /// has not come so far.
+    pub fn as_of(&self) -> Option<EntryId> {
+        let hot = self.shared.read();
+        hot.meta.applied.max(hot.covered)
+    }
+
     /// Hash over all sorted keys and values but local ones, with the entry it is of. Reads the whole state and
     /// keeps apply waiting meanwhile.
     pub fn digest(&self) -> Result<(Option<EntryId>, u128), KvError> {

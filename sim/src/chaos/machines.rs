@@ -215,6 +215,20 @@ impl Chaos {
         self.schedule(now_ms + 20, Due::Up(machine));
     }
 
+    /// Replaces a replica whose bytes are damaged, once its broker group keeps a majority meanwhile.
+    pub(super) fn replace_damaged(&mut self, stage: &mut Stage<'_>, machine: usize, now_ms: u64) {
+        const LOOK_MS: u64 = 200;
+        if !stage.board.is_damaged(machine) {
+            return;
+        }
+        let group = stage.fleet.group_of(machine);
+        if stage.fleet.is_settled(group) && stage.fleet.seats(group).len() >= 3 {
+            self.throw_away(stage, machine, now_ms);
+        } else {
+            self.schedule(now_ms + LOOK_MS, Due::ReplaceDamaged(machine));
+        }
+    }
+
     /// Whether the broker group has a copy of everything on a majority without this machine, and keeps it until the
     /// machine is replaced: its membership is as wanted, and nothing of another member is lost or damaged.
     pub(super) fn can_spare(&self, stage: &Stage<'_>, machine: usize) -> bool {

@@ -72,7 +72,7 @@ pub(super) fn queues(witness: &Witness, replica: &str, broker_group: &str, broke
 /// Records the progress of every consumer group, and tells the history what retention has forgotten.
 pub(super) fn progress(witness: &Witness, replica: &str, broker_group: &str, broker: &Broker) {
     let view = broker.view();
-    let Some(applied) = view.applied() else { return };
+    let Some(as_of) = view.as_of() else { return };
     let topics = view.topics();
     for topic in &topics {
         for (queue, bounds) in (0..).zip(view.queue_bounds(&topic.name).unwrap_or_default()) {
@@ -96,7 +96,7 @@ pub(super) fn progress(witness: &Witness, replica: &str, broker_group: &str, bro
                     next: number(progress.next),
                     end: number(progress.end),
                     not_done: progress.not_done,
-                    index: applied.index.get(),
+                    index: as_of.index.get(),
                 }));
             }
         }

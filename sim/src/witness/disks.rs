@@ -126,10 +126,10 @@ fn judge(
         let name = format!("{} ({id})", replica_name(*machine));
         wrong.extend(inner.votes.see(&name, look.vote));
         wrong.extend(marks::check_disk(&name, look));
-        // What this replica itself calls committed: on the disk of one that is behind lies what others have overruled.
-        let upto = last(machine)
-            .and_then(|last| last.committed.max(last.applied))
-            .unwrap_or(0);
+        // What this replica itself has applied, which is durable there: behind it may lie what others have overruled, also
+        // while it calls their entries committed, or has the effect of them by a snapshot.
+        let applied = last(machine).filter(|last| last.ahead_since.is_none());
+        let upto = applied.and_then(|last| last.applied).unwrap_or(0);
         let entries = inner.committed.entry(inner.groups[group].clone()).or_default();
         wrong.extend(entries.see(&name, upto, look));
     }
