@@ -13,6 +13,7 @@ pub mod done;
 pub mod durable_quorum;
 pub mod facts;
 pub mod fifo;
+pub mod handles;
 pub mod health;
 pub mod intact;
 pub mod leases;
@@ -42,6 +43,7 @@ pub const OF_CLIENTS: &[(&str, OfClients)] = &[
     ("fifo", fifo::check),
     ("leases", leases::check),
     ("done", done::check),
+    ("handles", handles::check),
     ("attempts", attempts::check),
     ("complete", complete::check),
     ("progress", progress::check),

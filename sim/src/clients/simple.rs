@@ -186,12 +186,12 @@ impl Life<'_> {
             return;
         }
         if !calm && self.draws.percent(self.manners.give_back) {
-            let later = Duration::from_millis(self.draws.pick(&[0, 0, 200, 1_500]));
+            let later = Duration::from_millis(self.draws.pick(&[0, 0, 200, 1_500, 6_000]));
             self.give_back(&held, &mut message, later).await;
             return;
         }
         if !calm && self.draws.between(0, 999) < self.manners.sleep {
-            let longer = Duration::from_millis(self.draws.between(500, 14_000));
+            let longer = Duration::from_millis(self.draws.between(500, 20_000));
             self.host.tell(&format!("falls asleep over {}", held.key));
             sleep(longer).await;
         }
