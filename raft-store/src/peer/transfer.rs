@@ -32,7 +32,7 @@ use crate::peer::presence::Presence;
 use crate::peer::wire;
 use crate::planted::Bug;
 use crate::raft::adapter::{Adapter, Content, Labelled, Meta};
-use crate::raft::config::{Config, Vote};
+use crate::raft::config::{Config, KeptMembership, Vote, log_id};
 use crate::raft::format;
 use crate::raft::labels::Labels;
 use crate::raft::memberships::Memberships;
@@ -221,40 +221,40 @@ impl Incoming {
             id: label.into(),
             memberships: Memberships::one(last_membership.clone()).encode(),
         };
-        spool.complete(&label).await.map_err(disk)?;
-        let meta = Meta {
-            last_log_id: Some(crate::raft::config::log_id(label.id)),
-            last_membership,
-        };
-        let content = Content::Received(Arc::new(StdMutex::new(spool.parts().map_err(disk)?)));
-        let snapshot = Snapshot {
-            meta,
-            snapshot: content,
-        };
-        // Goes on when the sender hangs up: the core has it then, and somebody must see to the file.
-        let installing = tokio::spawn(Arc::clone(self).install(raft.clone(), vote, (snapshot, spool)));
+        // Goes on when the sender hangs up: a snapshot that is labelled and not installed would be in the way of every later
+        // one.
+        let installing = tokio::spawn(Arc::clone(self).install(raft.clone(), (vote, last_membership), label, spool));
         let answer = installing.await;
         answer.unwrap_or_else(|_| Err(Status::unavailable("the installation broke off")))
     }
 
-    /// Has the core install a complete snapshot. The spool is held until then: the parts are read from its file.
+    /// Labels a snapshot that arrived whole, and has the core install it. The spool is held until then: the parts are read
+    /// from its file.
     async fn install(
         self: Arc<Self>,
         raft: Raft<Config, Adapter>,
-        vote: Vote,
-        (snapshot, mut spool): (Labelled, OwnedMutexGuard<Spool>),
+        (vote, last_membership): (Vote, KeptMembership),
+        label: Label,
+        mut spool: OwnedMutexGuard<Spool>,
     ) -> Result<wire::SnapshotReply, Status> {
+        spool.complete(&label).await.map_err(disk)?;
+        let snapshot = Snapshot {
+            meta: Meta {
+                last_log_id: Some(log_id(label.id)),
+                last_membership,
+            },
+            snapshot: Content::Received(Arc::new(StdMutex::new(spool.parts().map_err(disk)?))),
+        };
         let response = raft
             .install_full_snapshot(vote, snapshot)
             .await
             .map_err(|fatal| Status::unavailable(format!("the replica has stopped: {fatal}")))?;
-        match spool.label().map(|label| label.id) {
-            Some(label) if response.vote == vote => self.settle(&mut spool, label).await,
-            _ => {
-                // Its sender was deposed while it was on its way. Kept, it would be in the way of the next one.
-                mark("snapshot_of_deposed_leader");
-                forget(&mut spool).await;
-            }
+        if response.vote == vote {
+            self.settle(&mut spool, label.id).await;
+        } else {
+            // Its sender was deposed while it was on its way.
+            mark("snapshot_of_deposed_leader");
+            forget(&mut spool).await;
         }
         Ok(wire::SnapshotReply {
             vote: Some(wire::vote_out(&response.vote)),

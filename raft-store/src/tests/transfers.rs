@@ -2,12 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream;
 
 use crate::disk::FaultyDisk;
+use crate::handle::Handle;
 use crate::options::{Connect, Durability, Options, PeerStream, Seams, Timings};
 use crate::peer::wire;
 use crate::planted::Planted;
@@ -76,11 +78,10 @@ fn outdated() -> (wire::SnapshotHead, wire::SnapshotChunk) {
     (head, chunk)
 }
 
-/// Found by `ledgermq-sim run --seed 5 --profile log`: the replica refused every later snapshot until it was restarted.
-#[tokio::test(start_paused = true)]
-async fn the_snapshot_of_a_deposed_leader_is_not_in_the_way_of_the_next() {
+/// A replica that leads its broker group alone, in a later term than the snapshot's.
+async fn leading(disk: &FaultyDisk) -> Handle<Counting> {
     let seams = Seams {
-        disk: Arc::new(FaultyDisk::new(1)),
+        disk: Arc::new(disk.clone()),
         connect: Arc::new(Alone),
         wall_clock: Arc::new(|| 1),
         seed: 1,
@@ -92,7 +93,13 @@ async fn the_snapshot_of_a_deposed_leader_is_not_in_the_way_of_the_next() {
     handle.bootstrap(members).await.expect("bootstraps");
     let mut role = handle.role();
     role.wait_for(|role| role.serving).await.expect("leads");
+    handle
+}
 
+/// Found by `ledgermq-sim run --seed 5 --profile log`: the replica refused every later snapshot until it was restarted.
+#[tokio::test(start_paused = true)]
+async fn the_snapshot_of_a_deposed_leader_is_not_in_the_way_of_the_next() {
+    let handle = leading(&FaultyDisk::new(1)).await;
     let (head, chunk) = outdated();
     let incoming = &handle.parts.incoming;
     let presence = &handle.parts.network.presence;
@@ -100,6 +107,24 @@ async fn the_snapshot_of_a_deposed_leader_is_not_in_the_way_of_the_next() {
     let reply = incoming.receive(&handle.parts.raft, presence, (2, head), inbound).await;
     let vote = reply.expect("is answered").vote.expect("names the vote");
     assert!(vote.term > 0, "{vote:?}");
+    let spool = incoming.admit().expect("there is room for the next");
+    assert!(spool.label().is_none());
+}
+
+/// Found by `ledgermq-sim run --seed 223 --profile log`: the same, when the sender hung up while the snapshot was synced.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_whose_sender_hangs_up_is_not_in_the_way_of_the_next() {
+    let disk = FaultyDisk::new(1);
+    let handle = leading(&disk).await;
+    let (head, chunk) = outdated();
+    let incoming = &handle.parts.incoming;
+    let presence = &handle.parts.network.presence;
+    let inbound = stream::iter([Ok(chunk)]);
+    disk.sync_delay(Duration::from_millis(50)..Duration::from_millis(51));
+    let receiving = incoming.receive(&handle.parts.raft, presence, (2, head), inbound);
+    let hung_up = tokio::time::timeout(Duration::from_millis(10), receiving).await;
+    assert!(hung_up.is_err(), "it is still being synced");
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let spool = incoming.admit().expect("there is room for the next");
     assert!(spool.label().is_none());
 }

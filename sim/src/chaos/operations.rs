@@ -22,6 +22,11 @@ impl Chaos {
         if !stage.fleet.is_settled(group) || stage.fleet.wanted(group) != usual {
             return;
         }
+        // Nobody takes a good copy out while another one is damaged.
+        let mut seated = stage.fleet.seats(group).into_values();
+        if by < 0 && seated.any(|machine| stage.board.is_damaged(machine)) {
+            return;
+        }
         stage.board.mark(if by > 0 { "grow" } else { "shrink" });
         stage.trace.tell(
             "chaos",
