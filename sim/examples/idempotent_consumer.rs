@@ -45,7 +45,7 @@ fn simulation(seed: u64, buggy: bool) -> Simulation {
             paid == balance
         })
         .check(|world| match sums(world) {
-            (paid, _) if paid < 100 => Err(format!("only {paid} was paid")),
+            (paid, _) if paid < 50 => Err(format!("only {paid} was paid")),
             _ => Ok(()),
         })
 }
