@@ -3,7 +3,8 @@
 //! ```text
 //! world ─▶ replica (production code, opened as production opens it) ─▶ faulty disk
 //!   └────▶ truth: the rest of the broker group, as a model;  held: what this replica must have;  counting: its machine
-//! transfers: a snapshot whose sender is deposed; cases: what histories have found;  seeds: which histories are run, and how one that fails is told;  table: the planted bugs
+//! cases: what histories have found;  seeds: which histories are run, and how one that fails is told;  table: the planted bugs
+//! transfers: a snapshot whose sender is deposed
 //! ```
 
 mod cases;

@@ -76,7 +76,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What every replica can say, with a broker or without.
+    /// The part that its status tells.
     fn of(status: &Status, role: Role, at: f64) -> Snapshot {
         Snapshot {
             id: status.id.get(),

@@ -45,12 +45,14 @@ enum Slot {
     Damaged(HeaderError),
 }
 
+/// What the two copies of a slot hold: sequence and value each.
+fn copies(bytes: &[u8]) -> [Result<(u64, &[u8]), HeaderError>; 2] {
+    let (first, second) = bytes.split_at(SLOT_COPY_BYTES);
+    [format::decode_slot(first), format::decode_slot(second)]
+}
+
 fn read_slot(bytes: &[u8]) -> Slot {
-    let copies = [
-        format::decode_slot(&bytes[..SLOT_COPY_BYTES]),
-        format::decode_slot(&bytes[SLOT_COPY_BYTES..]),
-    ];
-    match copies {
+    match copies(bytes) {
         [Ok((first, value)), Ok((second, other))] if first == second && value != other => {
             Slot::Damaged(HeaderError::Checksum)
         }
@@ -64,11 +66,7 @@ fn read_slot(bytes: &[u8]) -> Slot {
 
 /// Whether intact copies of a slot differ: one of them is left of a write that did not end.
 fn is_torn(bytes: &[u8]) -> bool {
-    let (first, second) = bytes.split_at(SLOT_COPY_BYTES);
-    matches!(
-        (format::decode_slot(first), format::decode_slot(second)),
-        (Ok(first), Ok(second)) if first != second
-    )
+    matches!(copies(bytes), [Ok(first), Ok(second)] if first != second)
 }
 
 /// The newest value in the bytes of a file, and its sequence.

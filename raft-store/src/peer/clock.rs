@@ -169,18 +169,22 @@ mod tests {
         assert_eq!(own_right.now(0), 1_000_000);
     }
 
+    /// A clock that knows a right one besides its own, and by how much its own is behind, to be changed.
+    fn beside_a_right_one(start_ms: u64, behind_ms: u64) -> (ClusterClock, Arc<Mutex<u64>>) {
+        let start = Instant::now();
+        let wrong_by = Arc::new(Mutex::new(behind_ms));
+        let behind = Arc::clone(&wrong_by);
+        let wall = move || start_ms + start.elapsed().as_millis() as u64 - *lock(&behind);
+        let clock = ClusterClock::new(Arc::new(wall));
+        clock.sample(2, start_ms, start);
+        (clock, wrong_by)
+    }
+
     /// Found by `ledgermq-sim run --seed 9 --profile quick`: time stood still, and then left 1.6 s out.
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_put_right_is_caught_up_with_slowly() {
         const START: u64 = 100_000_000;
-        let start = Instant::now();
-        let wrong_by = Arc::new(Mutex::new(0));
-        let wall = {
-            let wrong_by = Arc::clone(&wrong_by);
-            move || START + start.elapsed().as_millis() as u64 - *lock(&wrong_by)
-        };
-        let clock = ClusterClock::new(Arc::new(wall));
-        clock.sample(2, START, start);
+        let (clock, wrong_by) = beside_a_right_one(START, 0);
         assert_eq!(clock.now(0), START);
         *lock(&wrong_by) = 40_000_000;
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -195,14 +199,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_goes_on_from_what_others_told_and_is_not_late_for_hours() {
-        let start = Instant::now();
-        let wrong_by = Arc::new(Mutex::new(3_600_000));
-        let wall = {
-            let wrong_by = Arc::clone(&wrong_by);
-            move || 100_000_000 + start.elapsed().as_millis() as u64 - *lock(&wrong_by)
-        };
-        let clock = ClusterClock::new(Arc::new(wall));
-        clock.sample(2, 100_000_000, start);
+        let (clock, wrong_by) = beside_a_right_one(100_000_000, 3_600_000);
         assert_eq!(clock.now(99_000_000), 99_000_000);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(clock.now(99_000_000), 99_009_500);

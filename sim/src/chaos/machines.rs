@@ -221,8 +221,7 @@ impl Chaos {
         if !stage.board.is_damaged(machine) {
             return;
         }
-        let group = stage.fleet.group_of(machine);
-        if stage.fleet.is_settled(group) && stage.fleet.seats(group).len() >= 3 {
+        if loses_one_calmly(stage, stage.fleet.group_of(machine)) {
             self.throw_away(stage, machine, now_ms);
         } else {
             self.schedule(now_ms + LOOK_MS, Due::ReplaceDamaged(machine));
@@ -235,9 +234,13 @@ impl Chaos {
         let group = stage.fleet.group_of(machine);
         let seats = stage.fleet.seats(group);
         let mut machines = seats.values();
-        stage.fleet.is_settled(group)
-            && seats.len() >= 3
+        loses_one_calmly(stage, group)
             && seats.values().any(|seated| *seated == machine)
             && machines.all(|seated| !stage.board.is_damaged(*seated))
     }
+}
+
+/// Whether the membership of a broker group is as wanted, and a majority is left without one of its replicas.
+fn loses_one_calmly(stage: &Stage<'_>, group: usize) -> bool {
+    stage.fleet.is_settled(group) && stage.fleet.seats(group).len() >= 3
 }

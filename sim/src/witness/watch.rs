@@ -22,74 +22,91 @@ impl Witness {
     }
 }
 
-/// As [`watch`], of a replica that is no more than the replicated log and its machine.
-pub async fn watch_log<M: Machine>(witness: Witness, machine: usize, broker_group: String, handle: Handle<M>) {
-    let replica = replica_name(machine);
-    let boot = witness.boots(machine, handle.status().id.get());
-    let mut role = handle.role();
-    loop {
-        let now = *role.borrow_and_update();
-        witness.saw(
-            machine,
-            Snapshot {
-                replica: replica.clone(),
-                broker_group: broker_group.clone(),
-                boot,
-                ..Snapshot::of(&handle.status(), now, world::seconds())
-            },
-        );
-        pause(&mut role).await;
+/// One start of a replica.
+struct Watched<M> {
+    replica: String,
+    broker_group: String,
+    boot: u64,
+    handle: Handle<M>,
+    role: tokio::sync::watch::Receiver<Role>,
+}
+
+impl<M: Machine> Watched<M> {
+    fn new(witness: &Witness, machine: usize, broker_group: String, handle: Handle<M>) -> Watched<M> {
+        Watched {
+            replica: replica_name(machine),
+            broker_group,
+            boot: witness.boots(machine, handle.status().id.get()),
+            role: handle.role(),
+            handle,
+        }
+    }
+
+    /// What every replica can say, with a broker or without.
+    fn word(&mut self) -> Snapshot {
+        let role = *self.role.borrow_and_update();
+        Snapshot {
+            replica: self.replica.clone(),
+            broker_group: self.broker_group.clone(),
+            boot: self.boot,
+            ..Snapshot::of(&self.handle.status(), role, world::seconds())
+        }
+    }
+
+    /// Until the role changes, or the next look.
+    async fn pause(&mut self) {
+        // A role that ended must not make the watch spin.
+        if let Ok(Err(_)) = tokio::time::timeout(EVERY, self.role.changed()).await {
+            tokio::time::sleep(EVERY).await;
+        }
     }
 }
 
-/// Until the role changes, or the next look.
-async fn pause(role: &mut tokio::sync::watch::Receiver<Role>) {
-    // A role that ended must not make the watch spin.
-    if let Ok(Err(_)) = tokio::time::timeout(EVERY, role.changed()).await {
-        tokio::time::sleep(EVERY).await;
+/// As [`watch`], of a replica that is no more than the replicated log and its machine.
+pub async fn watch_log<M: Machine>(witness: Witness, machine: usize, broker_group: String, handle: Handle<M>) {
+    let mut watched = Watched::new(&witness, machine, broker_group, handle);
+    loop {
+        witness.saw(machine, watched.word());
+        watched.pause().await;
     }
 }
 
 /// Tells the witness of one replica for as long as its process lives.
 pub async fn watch(witness: Witness, machine: usize, broker_group: String, broker: Broker) {
-    let replica = replica_name(machine);
-    let boot = witness.boots(machine, broker.status().id.get());
-    let mut role = broker.role();
+    let mut watched = Watched::new(&witness, machine, broker_group, broker.handle().clone());
     let mut hashed = LogIndex(0);
     let mut progress_at = 0.0;
     loop {
-        let now = *role.borrow_and_update();
-        let at = world::seconds();
+        let word = watched.word();
+        let at = word.at;
         witness.saw(
             machine,
             Snapshot {
-                replica: replica.clone(),
-                broker_group: broker_group.clone(),
-                boot,
                 ready: *broker.ready().borrow(),
                 cut: broker.view().cut().get(),
                 lags: witness.lags(&broker),
-                ..Snapshot::of(&broker.status(), now, at)
+                ..word
             },
         );
+        let (replica, broker_group) = (&watched.replica, &watched.broker_group);
         let done = *broker.view().digest_done().borrow();
         if done > hashed {
             hashed = done;
             if let Some(digest) = broker.view().digest_of(done) {
-                witness.saw_digest(&broker_group, &replica, done.get(), digest);
+                witness.saw_digest(broker_group, replica, done.get(), digest);
             }
         }
         if at >= progress_at {
             progress_at = at + PROGRESS_EVERY;
-            audit::progress(&witness, &replica, &broker_group, &broker);
+            audit::progress(&witness, replica, broker_group, &broker);
         }
         if witness.is_audit_due(machine) {
-            audit::progress(&witness, &replica, &broker_group, &broker);
-            match audit::queues(&witness, &replica, &broker_group, &broker) {
+            audit::progress(&witness, replica, broker_group, &broker);
+            match audit::queues(&witness, replica, broker_group, &broker) {
                 Ok(()) => witness.audited(machine),
                 Err(reason) => witness.violations([format!("present: {replica} can't read its queues: {reason}")]),
             }
         }
-        pause(&mut role).await;
+        watched.pause().await;
     }
 }
