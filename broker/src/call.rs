@@ -1,6 +1,7 @@
 //! Who calls and how long the answer may take: read once from a call's metadata, then passed along to the leader.
 
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ledgermq_proto::{headers, rocketmq::Code};
@@ -34,6 +35,22 @@ pub struct Call {
 /// The address of the connection a call came on; the listener puts it into the call's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerIp(pub IpAddr);
+
+/// When the connection ended on which a call came, if it has; the listener puts it into the call's extensions. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionEnd(Arc<OnceLock<Instant>>);
+
+impl ConnectionEnd {
+    /// The connection has ended now, unless it had before.
+    pub fn now(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+
+    /// Whether the connection was alive at this time; true for a time that has not come.
+    pub fn is_after(&self, time: Instant) -> bool {
+        self.0.get().is_none_or(|end| *end > time)
+    }
+}
 
 impl Call {
     /// Reads the metadata of a call. A missing client id is refused (grpc.md B.0).

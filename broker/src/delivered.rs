@@ -3,13 +3,18 @@
 //! A reply can be lost on its last way: the door dies, the connection breaks. The client then knows nothing of messages that
 //! are leased to it, and while it lives a lease that is simply renewed would hide them for hours. So the first renewal is the
 //! word of the door that wrote the reply to its end; without it the lease runs out and the messages are handed out again.
+//!
+//! That the last byte was written says little: it may lie in a buffer, on a line that is dead already. So the connection must
+//! outlive the reply for [`limits::ARRIVAL_AFTER`]: until then a ping behind the reply was answered, or the connection was closed.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use crate::call::ConnectionEnd;
 use crate::limits;
+use crate::marks::mark;
 use crate::state::handle::ReceiptHandle;
 use crate::state::identity::{LeaseId, QueueOffset};
 
@@ -39,10 +44,16 @@ pub struct Delivery {
     pub stretches: Vec<Stretch>,
 }
 
+struct Reply {
+    at: Instant,
+    connection: ConnectionEnd,
+    delivery: Delivery,
+}
+
 /// The replies of the last minute; when there are too many the oldest are forgotten, and their leases run out.
 #[derive(Default)]
 pub struct Delivered {
-    replies: Mutex<VecDeque<(Instant, Delivery)>>,
+    replies: Mutex<VecDeque<Reply>>,
 }
 
 /// The messages of these handles as few stretches.
@@ -68,29 +79,37 @@ pub fn stretches(handles: impl Iterator<Item = ReceiptHandle>) -> Vec<Stretch> {
 }
 
 impl Delivered {
-    fn replies(&self) -> MutexGuard<'_, VecDeque<(Instant, Delivery)>> {
+    fn replies(&self) -> MutexGuard<'_, VecDeque<Reply>> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reply was written to its end.
-    pub fn note(&self, delivery: Delivery) {
+    /// A reply was written to its end on this connection.
+    pub fn note(&self, delivery: Delivery, connection: ConnectionEnd) {
         let mut replies = self.replies();
         if replies.len() >= limits::DELIVERIES_MAX {
             replies.pop_front();
         }
-        replies.push_back((Instant::now(), delivery));
+        replies.push_back(Reply {
+            at: Instant::now(),
+            connection,
+            delivery,
+        });
     }
 
-    /// The replies whose leases need their first renewal now.
+    /// The replies that arrived, and whose leases need their first renewal now.
     pub fn due(&self) -> Vec<Delivery> {
         let mut replies = self.replies();
         let mut due = Vec::new();
         while replies
             .front()
-            .is_some_and(|(at, _)| at.elapsed() >= limits::CONFIRM_AFTER)
-            && let Some((_, delivery)) = replies.pop_front()
+            .is_some_and(|reply| reply.at.elapsed() >= limits::CONFIRM_AFTER)
+            && let Some(reply) = replies.pop_front()
         {
-            due.push(delivery);
+            if reply.connection.is_after(reply.at + limits::ARRIVAL_AFTER) {
+                due.push(reply.delivery);
+            } else {
+                mark("arrival_doubted");
+            }
         }
         due
     }
@@ -98,6 +117,8 @@ impl Delivered {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::state::identity::TopicId;
 
@@ -132,15 +153,39 @@ mod tests {
             topic: "t".to_owned(),
             stretches: Vec::new(),
         };
-        delivered.note(delivery(0));
+        delivered.note(delivery(0), ConnectionEnd::default());
         assert!(delivered.due().is_empty());
         tokio::time::advance(limits::CONFIRM_AFTER).await;
-        delivered.note(delivery(1));
+        delivered.note(delivery(1), ConnectionEnd::default());
         assert_eq!(delivered.due(), [delivery(0)]);
         assert!(delivered.due().is_empty());
-        (2..limits::DELIVERIES_MAX + 2).for_each(|number| delivered.note(delivery(number)));
+        (2..limits::DELIVERIES_MAX + 2).for_each(|number| delivered.note(delivery(number), ConnectionEnd::default()));
         tokio::time::advance(limits::CONFIRM_AFTER).await;
         let due = delivered.due();
         assert_eq!((due.len(), due.first()), (limits::DELIVERIES_MAX, Some(&delivery(2))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_arrived_when_its_connection_outlives_it() {
+        let delivered = Delivered::default();
+        let delivery = |client_id: &str| Delivery {
+            client_id: client_id.to_owned(),
+            consumer_group: "cg".to_owned(),
+            topic: "t".to_owned(),
+            stretches: Vec::new(),
+        };
+        let [dead, broke, closed, open] = [(); 4].map(|()| ConnectionEnd::default());
+        dead.now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        for (client_id, connection) in [("dead", &dead), ("broke", &broke), ("closed", &closed), ("open", &open)] {
+            delivered.note(delivery(client_id), connection.clone());
+        }
+        tokio::time::advance(limits::ARRIVAL_AFTER).await;
+        broke.now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        closed.now();
+        tokio::time::advance(limits::CONFIRM_AFTER).await;
+        assert_eq!(delivered.due(), [delivery("closed"), delivery("open")]);
+        assert!(delivered.due().is_empty());
     }
 }

@@ -106,6 +106,11 @@ pub const RENEW_BATCH_MAX: usize = 1024;
 pub const DELIVERIES_MAX: usize = 65_536;
 /// A door confirms what it delivered after so long, well before the first stretch of a self-renewing lease ends.
 pub const CONFIRM_AFTER: Duration = Duration::from_secs(40);
+/// A reply has arrived when its connection outlives it by this: a ping behind it was answered, or would have ended the connection.
+pub const ARRIVAL_AFTER: Duration = KEEPALIVE_INTERVAL
+    .saturating_add(KEEPALIVE_TIMEOUT)
+    .saturating_add(Duration::from_secs(1));
+const _: () = assert!(ARRIVAL_AFTER.as_secs() < CONFIRM_AFTER.as_secs());
 /// An address keeps its assignments for so long after its replica died: a consumer that loses an assignment forgets what
 /// it has in hand.
 pub const ASSIGNMENT_GRACE: Duration = Duration::from_secs(60);

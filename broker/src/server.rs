@@ -29,7 +29,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use self::budget::{Budget, Kind};
 use crate::admin::Administration;
-use crate::call::PeerIp;
+use crate::call::{ConnectionEnd, PeerIp};
 use crate::door::stops;
 use crate::forwarded::DoorService;
 use crate::limits;
@@ -38,6 +38,7 @@ use crate::rpc::Messaging;
 /// One connection, as its calls see it.
 pub struct Connection {
     peer: PeerIp,
+    end: ConnectionEnd,
     open_calls: AtomicUsize,
     calls: AtomicU64,
 }
@@ -97,13 +98,15 @@ pub async fn serve(
         };
         let connection = Arc::new(Connection {
             peer: PeerIp(peer.ip()),
+            end: ConnectionEnd::default(),
             open_calls: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
         });
         let (route, stopping) = (route.clone(), stopping.clone());
         tokio::spawn(async move {
             let _place = place;
-            converse(stream, route, connection, stopping).await;
+            converse(stream, route, &connection, stopping).await;
+            connection.end.now();
         });
     }
     drop(listener);
@@ -119,13 +122,13 @@ pub async fn serve(
 async fn converse(
     stream: BoxedStream,
     route: impl Route,
-    connection: Arc<Connection>,
+    connection: &Arc<Connection>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let Some(stream) = first_bytes::read(stream).await else {
         return;
     };
-    let calls = Arc::clone(&connection);
+    let calls = Arc::clone(connection);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let answer = route.call(request, &calls);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -231,6 +234,7 @@ impl<H: Health> Route for ClientRoute<H> {
         let kind = Kind::of(request.uri().path());
         let (mut request, held) = budget::count(request, kind, &self.budget);
         request.extensions_mut().insert(connection.peer);
+        request.extensions_mut().insert(connection.end.clone());
         let answer = match kind {
             Kind::Send | Kind::Verb | Kind::Telemetry => Some(self.messaging.clone().call(request)),
             Kind::Forward => Some(self.door.clone().call(request)),

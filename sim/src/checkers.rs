@@ -23,6 +23,7 @@ pub mod phantoms;
 pub mod places;
 pub mod present;
 pub mod progress;
+pub mod refusals;
 pub mod replicas_equal;
 pub mod routes;
 pub mod votes;
@@ -44,6 +45,7 @@ pub const OF_CLIENTS: &[(&str, OfClients)] = &[
     ("leases", leases::check),
     ("done", done::check),
     ("handles", handles::check),
+    ("refusals", refusals::check),
     ("attempts", attempts::check),
     ("complete", complete::check),
     ("progress", progress::check),

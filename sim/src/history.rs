@@ -12,6 +12,7 @@ mod owed;
 pub(crate) mod story;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -227,6 +228,13 @@ pub enum What {
     },
     /// A consumer group's progress was read.
     Progress(Progress),
+    /// How far a broker group's log time is ahead of the clock of the history. Written down when it is news.
+    LogTime {
+        /// The broker group.
+        broker_group: String,
+        /// Milliseconds; negative when it is behind.
+        ahead_ms: i64,
+    },
     /// A message was received that nobody of the workload made.
     Stranger {
         /// Its message id.
@@ -301,6 +309,8 @@ pub struct History {
 struct Inner {
     events: Vec<Event>,
     owed: Owed,
+    /// What was told last of each broker group's log time.
+    ahead_ms: BTreeMap<String, i64>,
 }
 
 impl History {
@@ -354,6 +364,22 @@ impl History {
                 first,
             });
         }
+    }
+
+    /// A leader says how far log time is ahead of the clock of the history. Written down when it is news.
+    pub fn log_time(&self, broker_group: &str, ahead_ms: i64) {
+        const NEWS_MS: u64 = 250;
+        let mut inner = self.inner();
+        let told = inner.ahead_ms.get(broker_group).copied();
+        if told.is_some_and(|told| told.abs_diff(ahead_ms) < NEWS_MS) {
+            return;
+        }
+        inner.ahead_ms.insert(broker_group.to_owned(), ahead_ms);
+        drop(inner);
+        self.record(What::LogTime {
+            broker_group: broker_group.to_owned(),
+            ahead_ms,
+        });
     }
 
     /// All events so far.

@@ -22,7 +22,7 @@ use ledgermq_proto::rocketmq::{Code, Message, ReceiveMessageRequest, ReceiveMess
 use tokio::time::{Instant, sleep_until};
 
 use super::Messaging;
-use crate::call::{self, Call};
+use crate::call::{self, Call, ConnectionEnd};
 use crate::delivered::{Delivery, Stretch, stretches};
 use crate::door::{leadership_ends, stops};
 use crate::lanes::{Lane, Parked};
@@ -57,6 +57,7 @@ struct HandedOut {
     call: Call,
     consumer_group: String,
     topic: String,
+    connection: ConnectionEnd,
     /// Leases that renew by themselves; empty for others.
     self_renewing: Vec<Stretch>,
 }
@@ -64,6 +65,7 @@ struct HandedOut {
 impl Messaging {
     pub(super) async fn receive(&self, request: tonic::Request<ReceiveMessageRequest>) -> tonic::Response<Frames> {
         let language = call::language(request.metadata());
+        let connection = request.extensions().get::<ConnectionEnd>().cloned().unwrap_or_default();
         let answer = match self.read(&request) {
             Ok(mut call) => self
                 .receive_checked(&mut call, request.get_ref())
@@ -89,6 +91,7 @@ impl Messaging {
                     call,
                     consumer_group: request.group.unwrap_or_default().name,
                     topic: topic.name,
+                    connection,
                     self_renewing: if request.auto_renew {
                         stretches(handles)
                     } else {
@@ -166,6 +169,7 @@ impl Drop for Frames {
             call,
             consumer_group,
             topic,
+            connection,
             self_renewing,
         } = handed_out;
         let untaken = self.frames.drain(..).filter_map(|frame| match frame.content {
@@ -177,12 +181,13 @@ impl Drop for Frames {
             mark("undelivered_given_back");
             tokio::spawn(async move { messaging.release(call, consumer_group, topic, handles).await });
         } else if !self_renewing.is_empty() {
-            messaging.door.delivered.note(Delivery {
+            let delivery = Delivery {
                 client_id: call.client_id,
                 consumer_group,
                 topic,
                 stretches: self_renewing,
-            });
+            };
+            messaging.door.delivered.note(delivery, connection);
         }
     }
 }

@@ -87,6 +87,8 @@ pub struct Facts<'a> {
     pub bounds: BTreeMap<&'a str, BTreeMap<Queue<'a>, &'a Bounds>>,
     /// The furthest beginning of each queue that anybody saw.
     pub first: BTreeMap<Queue<'a>, i64>,
+    /// By broker group, in order of time: from when on log time is ahead, and by how many seconds.
+    pub ahead: BTreeMap<&'a str, Vec<(f64, f64)>>,
     /// Progress of consumer groups.
     pub progress: Vec<&'a Progress>,
     /// Messages of strangers.
@@ -157,6 +159,10 @@ impl<'a> Facts<'a> {
                 let known = self.first.entry((broker_group, topic, *queue)).or_default();
                 *known = (*first).max(*known);
             }
+            What::LogTime { broker_group, ahead_ms } => {
+                let ahead = (*ahead_ms as f64) / 1_000.0;
+                self.ahead.entry(broker_group).or_default().push((t, ahead));
+            }
             What::Progress(progress) => self.progress.push(progress),
             What::Stranger { message_id } => self.strangers.push(message_id),
             What::Fault { .. } | What::Healed {} => {}
@@ -171,6 +177,20 @@ impl<'a> Facts<'a> {
     pub fn is_forgotten(&self, topic: &str, (broker_group, queue, offset): Place<'_>) -> bool {
         let first = self.first.get(&(broker_group, topic, queue));
         first.is_some_and(|first| offset < *first)
+    }
+
+    /// By how many seconds log time was ahead between two times, at least and at most. The first word after them counts
+    /// as well: it may be late. Before the first word log time is taken for right, and so is that of an unknown broker group.
+    pub fn ahead(&self, broker_group: Option<&str>, (from, to): (f64, f64)) -> (f64, f64) {
+        let told = broker_group.and_then(|group| self.ahead.get(group));
+        let told = told.map_or(&[][..], Vec::as_slice);
+        let before = told.partition_point(|(at, _)| *at < from);
+        let end = (told.partition_point(|(at, _)| *at <= to) + 1).min(told.len());
+        let first = before.checked_sub(1).map_or(0.0, |last| told[last].1);
+        let later = told[before.min(end)..end].iter();
+        later.fold((first, first), |(least, most), (_, ahead)| {
+            (ahead.min(least), ahead.max(most))
+        })
     }
 
     /// Every place at which each message of a topic was seen, by topic and message: told to its sender, delivered, or
@@ -200,5 +220,23 @@ impl<'a> Facts<'a> {
             note(&stored.topic, &stored.key, place);
         }
         places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::story::Story;
+
+    #[test]
+    fn log_time_is_what_was_said_last_and_next() {
+        let story = Story::new().log_time(0).log_time(-2_000).after(10.0).log_time(3_000);
+        let facts = Facts::of(story.events());
+        let ahead = |from, to| facts.ahead(Some("broker-a"), (from, to));
+        assert_eq!(ahead(5.0, 6.0), (-2.0, 3.0));
+        assert_eq!(ahead(13.5, 14.0), (3.0, 3.0));
+        assert_eq!(ahead(0.5, 0.6), (0.0, 0.0));
+        assert_eq!(facts.ahead(Some("broker-b"), (5.0, 6.0)), (0.0, 0.0));
+        assert_eq!(facts.ahead(None, (5.0, 6.0)), (0.0, 0.0));
     }
 }

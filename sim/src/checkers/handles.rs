@@ -4,25 +4,28 @@
 use super::facts::{Facts, Handled};
 use crate::history::{Op, Receive};
 
-/// Log time may be late by a little while a clock is wrong, seconds.
-const TOLERANCE: f64 = 4.0;
+/// What is known of log time may be wrong by this much, seconds.
+const TOLERANCE: f64 = 1.5;
 
 /// See the file's header. Leases that renew by themselves, and such that were changed, are passed over.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     for ((group, topic, key), handled) in &facts.handled {
         // The first that may have taken effect: those behind it find the message done.
-        let Some((begun, consumer)) = first_ack(handled) else {
+        let Some((begun, answered, consumer)) = first_ack(handled) else {
             continue;
         };
-        let Some((held, ended)) = lease_end(handled, consumer, begun) else {
+        let Some((held_at, held, ended)) = lease_end(handled, consumer, begun) else {
             continue;
         };
+        let of = held.broker_group.as_deref();
+        let (_, most) = facts.ahead(of, (held.called.unwrap_or(held_at), held_at));
+        let (least, _) = facts.ahead(of, (begun, answered));
         let may_be_dead = facts
             .groups
             .get(group)
             .is_none_or(|group| held.attempt >= group.max_attempts);
-        if begun > ended + TOLERANCE && !may_be_dead && !is_forgotten(facts, held) {
+        if begun + (least - most) > ended + TOLERANCE && !may_be_dead && !is_forgotten(facts, held) {
             wrong.push(format!(
                 "{key} of {topic} was acknowledged for {group} by {consumer} at {begun:.3} s, whose lease had ended at {ended:.3} s"
             ));
@@ -31,19 +34,19 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
     wrong
 }
 
-/// When the acknowledgement began that succeeded before any other had begun, and whose it is.
-fn first_ack<'a>(handled: &'a Handled<'_>) -> Option<(f64, &'a str)> {
+/// Beginning and end of the acknowledgement that succeeded before any other had begun, and whose it is.
+fn first_ack<'a>(handled: &'a Handled<'_>) -> Option<(f64, f64, &'a str)> {
     let begins = handled.acks.iter().filter(|(_, ack)| ack.op == Op::Intent);
     let (begun, first) = begins.min_by(|(one, _), (other, _)| one.total_cmp(other))?;
     let ended = handled
         .acks
         .iter()
         .find(|(at, ack)| *at >= *begun && ack.op != Op::Intent)?;
-    (ended.1.op == Op::Ok && ended.1.consumer == first.consumer).then_some((*begun, &first.consumer))
+    (ended.1.op == Op::Ok && ended.1.consumer == first.consumer).then_some((*begun, ended.0, &first.consumer))
 }
 
 /// Retention took it, be it later; or nobody knows.
-fn is_forgotten(facts: &Facts<'_>, held: &Receive) -> bool {
+pub(super) fn is_forgotten(facts: &Facts<'_>, held: &Receive) -> bool {
     let (Some(broker_group), Some(queue), Some(offset)) = (&held.broker_group, held.queue, held.offset) else {
         return true;
     };
@@ -51,13 +54,13 @@ fn is_forgotten(facts: &Facts<'_>, held: &Receive) -> bool {
     facts.first.get(&queue).is_some_and(|first| offset < *first)
 }
 
-/// The delivery by which a consumer held the message at `at`, and when its lease ended, if that is known.
-fn lease_end<'a>(handled: &Handled<'a>, consumer: &str, at: f64) -> Option<(&'a Receive, f64)> {
+/// The delivery by which a consumer held the message at `at`, its time, and when its lease ended, if that is known.
+fn lease_end<'a>(handled: &Handled<'a>, consumer: &str, at: f64) -> Option<(f64, &'a Receive, f64)> {
     let mut held = handled.received.iter().rev();
     let (held_at, held) = held.find(|(t, held)| *t <= at && held.consumer == consumer)?;
     let changed = handled.changes.iter().any(|(t, _)| t >= held_at && *t <= at);
     let seconds = std::time::Duration::from_millis(held.invisible_ms?).as_secs_f64();
-    (!changed).then_some((held, held_at + seconds))
+    (!changed).then_some((*held_at, held, held_at + seconds))
 }
 
 #[cfg(test)]

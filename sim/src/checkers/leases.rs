@@ -1,10 +1,10 @@
 //! A message is nobody else's before its time is over: within a consumer group no delivery comes before the lease of the
-//! one before has ended, or before the time to which its consumer put it off.
+//! one before has ended, or before the time to which its consumer put it off, in log time.
 
 use super::facts::{Facts, Handled};
 use crate::history::{Op, Receive};
 
-/// Log time is what a majority of the replicas' clocks says: it may run ahead of any single one by this much, seconds.
+/// What is known of log time may be wrong by this much, seconds.
 const TOLERANCE: f64 = 1.5;
 
 /// See the file's header. Leases that renew by themselves have no end that their consumer knows: they are passed over.
@@ -17,7 +17,10 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
             let Some(free_at) = free_at(handled, *held_at, held, *at).filter(|_| !same_call) else {
                 continue;
             };
-            if *at + TOLERANCE < free_at {
+            let of = next.broker_group.as_deref();
+            let (least, _) = facts.ahead(of, (held.called.unwrap_or(*held_at), *at));
+            let (_, most) = facts.ahead(of, (next.called.unwrap_or(*at), *at));
+            if *at + (most - least) + TOLERANCE < free_at {
                 wrong.push(format!(
                     "{key} of {topic} was handed to {group} at {held_at:.3} s and, before its time at {free_at:.3} s, again at {at:.3} s"
                 ));
@@ -66,6 +69,15 @@ mod tests {
         assert_eq!(found(&held.clone().after(10.0).receive("g", "t", "a", 0, 2)), 0);
         assert_eq!(found(&held.clone().after(5.0).receive("g", "t", "a", 0, 2)), 1);
         assert_eq!(found(&held.receive("h", "t", "a", 0, 1)), 0, "another consumer group");
+    }
+
+    #[test]
+    fn log_time_counts() {
+        let held = Story::new().log_time(-8_000).receive("g", "t", "a", 0, 1);
+        let put_right = held.clone().log_time(0).after(5.0).receive("g", "t", "a", 0, 2);
+        assert_eq!(found(&put_right), 0);
+        let before = Story::new().log_time(-8_000).log_time(0).receive("g", "t", "a", 0, 1);
+        assert_eq!(found(&before.after(5.0).receive("g", "t", "a", 0, 2)), 1);
     }
 
     #[test]

@@ -54,8 +54,15 @@ pub(super) async fn ledger(host: Host) -> turmoil::Result {
         if life > 1 {
             me.goodbye(&client_id(&host, life - 1)).await;
         }
-        let lasts = Duration::from_millis(draws.between(5_000, 40_000));
         let was_calm = host.is_calm();
+        // Work that takes longer than a lease that nobody renews.
+        let works_long = life == 1 && draws.percent(30);
+        let lasts = match works_long {
+            true => Duration::from_millis(draws.between(70_000, 90_000)),
+            false => Duration::from_millis(draws.between(5_000, 40_000)),
+        };
+        me.works
+            .set(works_long.then(|| Duration::from_millis(draws.between(41_000, 58_000))));
         tokio::select! {
             biased;
             () = me.consume(&mut draws) => {}
@@ -95,6 +102,8 @@ struct Push<'a> {
     net: Arc<dyn Net>,
     access_points: Vec<String>,
     stubs: std::cell::RefCell<BTreeMap<String, Stub>>,
+    /// So long over the next message.
+    works: std::cell::Cell<Option<Duration>>,
 }
 
 impl<'a> Push<'a> {
@@ -106,6 +115,7 @@ impl<'a> Push<'a> {
             net: Arc::new(SimNet),
             access_points: host.workload.endpoints.clone(),
             stubs: std::cell::RefCell::default(),
+            works: std::cell::Cell::default(),
         })
     }
 
@@ -286,6 +296,10 @@ impl<'a> Push<'a> {
         }
         let mut refused: Vec<Option<String>> = Vec::new();
         for held in taken {
+            if let Some(long) = self.works.take() {
+                self.host.tell(&format!("works long over {}", held.key));
+                sleep(long).await;
+            }
             // In a message group what comes after a refused message waits for it: it is given back untouched.
             let behind = refused.contains(&held.message_group);
             if behind || (!self.host.is_calm() && draws.percent(4)) {
@@ -359,7 +373,8 @@ impl<'a> Push<'a> {
             Some(Code::InvalidReceiptHandle) => Op::Failed,
             _ => Op::Unknown,
         };
-        self.host.settling(LEDGER, held, op, Some(later), None);
+        let error = (op == Op::Failed).then(|| "the handle is invalid".to_owned());
+        self.host.settling(LEDGER, held, op, Some(later), error);
     }
 }
 

@@ -97,6 +97,14 @@ impl Story {
         self.add(What::Receive(receive))
     }
 
+    /// From now on log time is so far ahead.
+    pub fn log_time(self, ahead_ms: i64) -> Story {
+        self.add(What::LogTime {
+            broker_group: "broker-a".to_owned(),
+            ahead_ms,
+        })
+    }
+
     fn settle(&self, op: Op, consumer_group: &str, topic: &str, key: &str) -> Settle {
         Settle {
             op,
@@ -117,6 +125,17 @@ impl Story {
             ..intent.clone()
         };
         self.add(What::Ack(intent)).add(What::Ack(done))
+    }
+
+    /// An acknowledgement whose handle is refused.
+    pub fn refused(self, consumer_group: &str, topic: &str, key: &str) -> Story {
+        let intent = self.settle(Op::Intent, consumer_group, topic, key);
+        let refused = Settle {
+            op: Op::Failed,
+            error: Some("the receipt handle is invalid".to_owned()),
+            ..intent.clone()
+        };
+        self.add(What::Ack(intent)).add(What::Ack(refused))
     }
 
     /// A change of the invisible time that succeeds.

@@ -11,6 +11,10 @@ pub const ALL: &[(&str, &str)] = &[
         "fault: all replicas lost power while one was in the middle of something",
     ),
     (
+        "arrival_doubted",
+        "a door did not confirm a delivery, since its connection broke soon after",
+    ),
+    (
         "attempt_repeated",
         "a client asked again with the id of an earlier attempt and got the same messages",
     ),

@@ -76,9 +76,10 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
     let mut watched = Watched::new(&witness, machine, broker_group, broker.handle().clone());
     let mut hashed = LogIndex(0);
     let mut progress_at = 0.0;
+    let mut logged_ms = 0;
     loop {
         let word = watched.word();
-        let at = word.at;
+        let (at, serving) = (word.at, word.serving);
         witness.saw(
             machine,
             Snapshot {
@@ -89,6 +90,15 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
             },
         );
         let (replica, broker_group) = (&watched.replica, &watched.broker_group);
+        let log_time_ms = broker.view().log_time_ms();
+        if log_time_ms != logged_ms {
+            // Log time is known at its entries alone; a leader applies them as soon as it has stamped them.
+            if logged_ms != 0 && serving {
+                let ahead_ms = log_time_ms.cast_signed().wrapping_sub(world::unix_ms().cast_signed());
+                witness.history.log_time(broker_group, ahead_ms);
+            }
+            logged_ms = log_time_ms;
+        }
         let done = *broker.view().digest_done().borrow();
         if done > hashed {
             hashed = done;

@@ -20,6 +20,7 @@ use crate::state::command::{Lease, PlannedRange, RangeKind};
 use crate::state::hot::Hot;
 use crate::state::identity::{LeaseId, QueueOffset, RequestId, attempt_hash, client_hash};
 use crate::state::kv::Family;
+use crate::state::level;
 use crate::state::limits;
 use crate::state::outcome::{Granted, LeaseError, Leased};
 use crate::state::progress::Progress;
@@ -223,7 +224,15 @@ impl Entry<'_> {
                     mark("attempt_repeated");
                     progress.cut(queue_id, first, span.last, &mut self.changes);
                     let visible_at_ms = span.visible_at_ms.max(grant.visible_at_ms);
-                    let span = Span { visible_at_ms, ..span };
+                    let lease = match self.hot.meta.format_level >= level::REPEAT_LEASES_ANEW {
+                        true => grant.lease,
+                        false => span.lease,
+                    };
+                    let span = Span {
+                        lease,
+                        visible_at_ms,
+                        ..span
+                    };
                     grant.add(queue_id, first, &span);
                     progress.insert(queue_id, first, span, &mut self.changes);
                 }

@@ -4,6 +4,7 @@ use super::harness::{Node, message, places};
 use crate::state::command::{Action, CreateConsumerGroup, Lease, ReleaseClient, Renew, RenewSpan};
 use crate::state::identity::{LeaseId, QueueOffset};
 use crate::state::kv::memory::MemoryKv;
+use crate::state::level::REPEAT_LEASES_ANEW;
 use crate::state::limits;
 use crate::state::outcome::{ConsumeError, LeaseError, Outcome};
 use crate::state::plan::{Filter, Reserved};
@@ -137,6 +138,39 @@ fn the_same_attempt_gets_the_same_messages() {
         31
     );
     assert_eq!(node.receive_as("g", "t", "other", &Filter::All).leased.granted.len(), 8);
+}
+
+/// A door asks again when an answer gets lost, and the leader of the lost answer gives its messages back, perhaps after the
+/// second answer has arrived.
+#[test]
+fn a_lost_answer_is_not_given_back_from_under_the_next() {
+    let mut node = node(3);
+    node.act(Action::RaiseFormatLevel { to: REPEAT_LEASES_ANEW });
+    let lost = node.receive_as("g", "t", "attempt", &Filter::All).leased;
+    let arrived = node.receive_as("g", "t", "attempt", &Filter::All).leased;
+    assert_eq!(
+        places(&lost),
+        places(&arrived),
+        "the same messages, and no attempt more"
+    );
+    for granted in &lost.granted {
+        let handle = node.handle("t", granted);
+        assert!(
+            node.change("g", "t", &handle, 1_000, true).is_none(),
+            "its lease has ended"
+        );
+    }
+    node.now_ms += 5_000;
+    assert!(
+        node.receive_as("g", "t", "other", &Filter::All)
+            .leased
+            .granted
+            .is_empty()
+    );
+    for granted in &arrived.granted {
+        let handle = node.handle("t", granted);
+        assert!(node.ack("g", "t", &handle));
+    }
 }
 
 #[test]

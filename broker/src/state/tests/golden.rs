@@ -16,6 +16,7 @@ use crate::state::command::{
 use crate::state::identity::QueueOffset;
 use crate::state::kv::Family;
 use crate::state::kv::memory::MemoryKv;
+use crate::state::level::REPEAT_LEASES_ANEW;
 use crate::state::limits;
 use crate::state::outcome::Outcome;
 use crate::state::plan::{Filter, Reserved};
@@ -210,6 +211,14 @@ fn history(node: &mut Node) {
     together(node);
 }
 
+/// An attempt whose answer got lost.
+fn repeat(node: &mut Node) {
+    for _ in 0..2 {
+        let leased = node.receive_as("tagged", "normal", "attempt", &Filter::All).leased;
+        assert!(!leased.granted.is_empty());
+    }
+}
+
 fn written(node: &Node) -> String {
     let mut text = String::new();
     for entry in &node.log {
@@ -274,6 +283,9 @@ fn check(level: u32, kinds_max: u8) {
         node.act(Action::RaiseFormatLevel { to: level });
     }
     history(&mut node);
+    if level >= REPEAT_LEASES_ANEW {
+        repeat(&mut node);
+    }
     same(&node, &file, &kept);
     same(&replayed(&kept), &file, &kept);
     let (commands, pairs) = kinds(&kept);
@@ -291,4 +303,9 @@ fn level_1_is_as_the_first_release_wrote_it() {
 #[test]
 fn level_2_is_as_it_was_written_first() {
     check(2, 14);
+}
+
+#[test]
+fn level_3_is_as_it_was_written_first() {
+    check(3, 14);
 }

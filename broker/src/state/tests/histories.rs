@@ -4,9 +4,11 @@
 //! state, labelled with an earlier entry, goes on like the original.
 
 use super::harness::{Node, message};
+use crate::state::command::Action;
 use crate::state::handle::ReceiptHandle;
 use crate::state::identity::QueueOffset;
 use crate::state::kv::memory::MemoryKv;
+use crate::state::level::FORMAT_LEVEL;
 use crate::state::outcome::{CutError, Outcome};
 use crate::state::plan::{Filter, Reserved};
 use ledgermq_raft_store::LogIndex;
@@ -101,6 +103,7 @@ impl History {
     fn new(fifo: bool) -> History {
         let kv = MemoryKv::new();
         let mut node = Node::new(Arc::new(kv.clone()));
+        node.act(Action::RaiseFormatLevel { to: FORMAT_LEVEL });
         node.topic("t", QUEUES);
         node.group("g", fifo, MAX_ATTEMPTS);
         History {
@@ -267,7 +270,7 @@ impl History {
             let attempts = self.model.attempts.entry(place).or_default();
             if let Some((held, _)) = held {
                 assert!(
-                    may_repeat && *held == handle,
+                    may_repeat && handle.lease >= held.lease,
                     "what is held is given to its holder alone"
                 );
             } else {
