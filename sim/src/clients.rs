@@ -162,8 +162,8 @@ struct Host {
     lives: Arc<Mutex<u64>>,
     /// Messages named so far.
     named: Arc<Mutex<u64>>,
-    /// What a consumer is about to be told of a message: nobody will hear it if its life ends now.
-    open: Arc<Mutex<Option<What>>>,
+    /// What a consumer is about to be told of its messages: nobody will hear it if its life ends now.
+    open: Arc<Mutex<Vec<What>>>,
 }
 
 impl Host {

@@ -67,8 +67,8 @@ pub struct Snapshot {
     pub applied: Option<u64>,
     /// Since when what it applied is beyond what it calls committed or the end of its log, seconds.
     pub ahead_since: Option<f64>,
-    /// Records of entries up to it are forgotten.
-    pub cut: u64,
+    /// Records of entries up to it are forgotten; `None` while a snapshot is being installed, and nothing is known.
+    pub cut: Option<u64>,
     /// Who votes, as it knows.
     pub voters: BTreeSet<u64>,
     /// What consumer groups have not done yet: their names, topics and counts; those that consume all of a topic.

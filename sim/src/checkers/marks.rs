@@ -34,7 +34,7 @@ pub fn check(before: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
         ("term", before.term, now.term),
         ("applied", before.applied.unwrap_or(0), now.applied.unwrap_or(0)),
         ("committed", before.committed.unwrap_or(0), now.committed.unwrap_or(0)),
-        ("cut", before.cut, now.cut),
+        ("cut", before.cut.unwrap_or(0), now.cut.or(before.cut).unwrap_or(0)),
     ];
     for (what, had, has) in pairs {
         if has < had {

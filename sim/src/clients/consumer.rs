@@ -80,14 +80,20 @@ impl Host {
             Some(_) => What::Change(settle),
             None => What::Ack(settle),
         };
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = (op == Op::Intent).then(|| what(unknown));
+        let unknown = what(unknown);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|other| *other != unknown);
+        if op == Op::Intent {
+            open.push(unknown);
+        }
+        drop(open);
         self.workload.history.record(what(settle));
     }
 
     /// Whatever a consumer was doing broke off: what it was about to be told stays unknown.
     pub(super) fn breaks_off(&self) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(unknown) = open {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for unknown in open {
             self.workload.history.record(unknown);
         }
     }

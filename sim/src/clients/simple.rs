@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::StreamExt as _;
 use ledgermq_client::{Error, Received, SimpleConsumer};
 use tokio::time::{sleep, timeout};
 
@@ -17,6 +18,8 @@ use crate::{
 
 /// The protocol's shortest time for which a received message is hidden.
 const INVISIBLE: Duration = Duration::from_secs(10);
+/// Acknowledgements at a time, once all is calm.
+const AT_ONCE: usize = 8;
 const POLL: Duration = Duration::from_secs(5);
 
 /// What a consumer is like while faults go on; later it acknowledges everything.
@@ -173,6 +176,14 @@ impl Life<'_> {
                     None => self.host.stranger(&message.message_id),
                 }
             }
+            // With what has piled up a single consumer would be busy for too long, one message after another.
+            if self.host.is_calm() && self.manners.consumer_group != LEDGER {
+                let acks = taken.iter().map(|(held, message)| self.ack(held, message));
+                futures::stream::iter(acks)
+                    .for_each_concurrent(AT_ONCE, |ack| ack)
+                    .await;
+                continue;
+            }
             for (held, message) in taken {
                 self.handle(held, message).await;
             }
@@ -195,10 +206,14 @@ impl Life<'_> {
             self.host.tell(&format!("falls asleep over {}", held.key));
             sleep(longer).await;
         }
-        self.settle(&held, Op::Intent, None, None);
-        let acked = self.consumer.ack(&message).await;
+        self.ack(&held, &message).await;
+    }
+
+    async fn ack(&self, held: &Held, message: &Received) {
+        self.settle(held, Op::Intent, None, None);
+        let acked = self.consumer.ack(message).await;
         let (op, error) = outcome(acked);
-        self.settle(&held, op, None, error);
+        self.settle(held, op, None, error);
     }
 
     async fn give_back(&mut self, held: &Held, message: &mut Received, later: Duration) {

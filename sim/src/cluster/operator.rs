@@ -210,7 +210,8 @@ impl Operator {
                     broker_group: self.broker_group.clone(),
                     replica: Some(member(machine, id)),
                 };
-                admin.add_replica(request).await?;
+                let added = admin.add_replica(request).await;
+                self.obey_advice(machine, added)?;
                 self.board.mark("replica_added");
             }
             return Ok(());
@@ -254,7 +255,8 @@ impl Operator {
             old: lost.id,
             replica: Some(member(machine, id)),
         };
-        admin.replace_replica(request).await?;
+        let replaced = admin.replace_replica(request).await;
+        self.obey_advice(machine, replaced)?;
         self.board.mark("replica_replaced");
         self.part(lost.id);
         self.tell(format!("replica {} is replaced by {id}", lost.id));
@@ -281,6 +283,18 @@ impl Operator {
         self.part(id);
         self.tell(format!("replica {id} is removed"));
         Ok(())
+    }
+
+    /// A replica may have been introduced by a leader whose entry of it was taken back: it is no member, and has a log. The
+    /// product says then to begin again with an empty folder and a new id.
+    fn obey_advice<T>(&self, machine: usize, answer: Result<T, Status>) -> Result<T, Status> {
+        if let Err(refused) = &answer
+            && refused.message().contains("give it an empty folder")
+        {
+            self.event(format!("{} begins again", replica_name(machine)));
+            self.fleet.retire(machine);
+        }
+        answer
     }
 
     /// A replica that left: its machine is free.

@@ -84,7 +84,7 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
             machine,
             Snapshot {
                 ready: *broker.ready().borrow(),
-                cut: broker.view().cut().get(),
+                cut: broker.view().applied().map(|_| broker.view().cut().get()),
                 lags: witness.lags(&broker),
                 ..word
             },
