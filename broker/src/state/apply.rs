@@ -26,6 +26,7 @@ use super::queue::{Ahead, IndexError};
 use super::recent::{FirstOutcome, RequestKind};
 use super::run::{Run, RunRecord, run_key};
 use super::topic::{ConsumerGroup, Topic};
+use crate::marks::mark;
 use bytes::Bytes;
 use ledgermq_raft_store::types::EntryId;
 use std::collections::BTreeMap;
@@ -153,6 +154,7 @@ impl<'a> Entry<'a> {
         let level = &mut self.hot.meta.format_level;
         if to > *level {
             *level = to;
+            mark("format_level_raised");
             self.hints.format_level = Some(to);
         }
         Ok(Outcome::FormatLevel { level: *level })

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use ledgermq_broker::{Tuning, state::machine::Settings};
+use ledgermq_broker::{
+    Tuning,
+    state::{level::FORMAT_LEVEL, machine::Settings},
+};
 
 use crate::{plant::Plant, seed::Draws};
 
@@ -18,11 +21,17 @@ pub struct Drawn {
     pub retention_bytes: u64,
     /// Housekeeping.
     pub tuning: Tuning,
+    /// The format level that each machine supports until its first restart, if it is one of the first; 0 for the newest. So some
+    /// runs begin with a cluster of several releases, and go over to the newest one after the other.
+    pub first_levels: [u32; MACHINES],
     /// Whether the state lies in RocksDB.
     pub rocks: bool,
     /// A bug on purpose.
     pub plant: Plant,
 }
+
+/// Machines whose first release is drawn.
+const MACHINES: usize = 8;
 
 /// Heartbeat, election_min, election_max, silence, in milliseconds.
 const TIMINGS: &[[u64; 4]] = &[
@@ -51,6 +60,8 @@ impl Drawn {
             flush_interval: Duration::from_millis(options.pick(&[1_000, 5_000, 30_000])),
             retention_check: Duration::from_millis(options.pick(&[500, 2_000, 10_000])),
         };
+        let mixed = options.percent(25);
+        let first_levels = std::array::from_fn(|_| options.between(0, u64::from(FORMAT_LEVEL) - 1) as u32);
         Drawn {
             settings: format!(
                 "tail_cache_bytes = {tail_cache}\nin_flight_bytes = {in_flight}\nheartbeat_ms = {heartbeat}\n\
@@ -59,6 +70,7 @@ impl Drawn {
             segment_bytes,
             retention_bytes: segment_bytes * segments_kept,
             tuning,
+            first_levels: if mixed { first_levels } else { [0; MACHINES] },
             rocks: options.percent(10),
             plant: Plant::default(),
         }
@@ -71,6 +83,7 @@ impl Drawn {
             segment_bytes: 4 << 20,
             retention_bytes: 0,
             tuning: Tuning::default(),
+            first_levels: [0; MACHINES],
             rocks: false,
             plant: Plant::default(),
         }
@@ -87,12 +100,17 @@ impl Drawn {
         } = self.tuning;
         format!(
             "segment_bytes = {} retention_bytes = {} {} cached_records = {} flush every {flush_check:?} after \
-             {flush_bytes} bytes or {flush_interval:?} retention every {retention_check:?} state in {}",
+             {flush_bytes} bytes or {flush_interval:?} retention every {retention_check:?} state in {}{}",
             self.segment_bytes,
             self.retention_bytes,
             self.settings.replace('\n', " "),
             state.cached_records,
             if self.rocks { "RocksDB" } else { "memory" },
+            if self.first_levels == [0; MACHINES] {
+                ""
+            } else {
+                ", releases mixed"
+            },
         )
     }
 }

@@ -46,6 +46,7 @@ pub struct Machine {
 
 /// The host's software. It never ends by itself: turmoil would leave its sockets open.
 pub async fn host(plan: Machine) -> turmoil::Result {
+    let is_first = plan.fleet.seat(plan.machine).is_some();
     let seat = loop {
         match plan.fleet.seat(plan.machine) {
             Some(seat) => break seat,
@@ -54,13 +55,18 @@ pub async fn host(plan: Machine) -> turmoil::Result {
     };
     let boot = plan.board.boot(plan.machine);
     let seed = plan.seed.child(&replica_name(plan.machine), boot);
-    let stop = seeded(seed.derive("raft"), serve(&plan, seat, seed)).await;
+    let first_level = plan.drawn.first_levels.get(plan.machine).copied();
+    let level = first_level.filter(|_| is_first && boot == 0).unwrap_or_default();
+    if level > 0 {
+        plan.board.mark("older_release");
+    }
+    let stop = seeded(seed.derive("raft"), serve(&plan, seat, level, seed)).await;
     plan.fleet.stopped(plan.machine, stop);
     std::future::pending().await
 }
 
-async fn serve(plan: &Machine, seat: Seat, seed: Seed) -> Stop {
-    let (broker, driver) = match opened(plan, seat, seed).await {
+async fn serve(plan: &Machine, seat: Seat, level: u32, seed: Seed) -> Stop {
+    let (broker, driver) = match opened(plan, seat, level, seed).await {
         Ok(opened) => opened,
         Err(error) => return Stop::Refused(error.to_string()),
     };
@@ -78,7 +84,7 @@ async fn serve(plan: &Machine, seat: Seat, seed: Seed) -> Stop {
     }
 }
 
-async fn opened(plan: &Machine, seat: Seat, seed: Seed) -> Result<(Broker, Driver), OpenBrokerError> {
+async fn opened(plan: &Machine, seat: Seat, level: u32, seed: Seed) -> Result<(Broker, Driver), OpenBrokerError> {
     let clock = plan.fleet.clock(plan.machine);
     let seams = Seams {
         net: Arc::new(plan.fleet.net(plan.machine)),
@@ -90,10 +96,10 @@ async fn opened(plan: &Machine, seat: Seat, seed: Seed) -> Result<(Broker, Drive
         tuning: plan.drawn.tuning,
         planted: plan.drawn.plant.broker(),
     };
-    open(config(plan, seat.id)?, seams).await
+    open(config(plan, seat.id, level)?, seams).await
 }
 
-fn config(plan: &Machine, id: u64) -> Result<Config, OpenBrokerError> {
+fn config(plan: &Machine, id: u64, level: u32) -> Result<Config, OpenBrokerError> {
     let name = replica_name(plan.machine);
     let text = format!(
         r#"broker_group = "{}"
@@ -104,6 +110,7 @@ advertise = "{name}:{CLIENT_PORT}"
 peer_advertise = "{name}:{PEER_PORT}"
 data_dir = "/data"
 name_servers = {:?}
+format_level_max = {level}
 {}
 "#,
         plan.broker_group, plan.name_servers, plan.drawn.settings

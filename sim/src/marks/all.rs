@@ -82,6 +82,10 @@ pub const ALL: &[(&str, &str)] = &[
         "a message waited for an earlier one of its message group",
     ),
     ("flip", "fault: a bit on a disk changed"),
+    (
+        "format_level_raised",
+        "all members support a higher format level, and the state rose to it",
+    ),
     ("grow", "operation: one replica more is wanted"),
     ("hold", "fault: what two replicas sent each other was held back"),
     ("install_begun", "a replica began to install a snapshot"),
@@ -138,6 +142,7 @@ pub const ALL: &[(&str, &str)] = &[
         "fault: the disks of a whole broker group were full",
     ),
     ("not_ready", "a replica told that it is not ready"),
+    ("older_release", "a replica began as an older release"),
     (
         "older_term_reported",
         "a name server was told of a leader of an older term, and kept the newer one",
