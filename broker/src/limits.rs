@@ -86,8 +86,6 @@ pub const INVISIBLE_MS_MIN: u64 = 10_000;
 pub const INVISIBLE_MS_MAX: u64 = 12 * 3600 * 1000;
 /// Invisible time of an auto-renewed receive.
 pub const AUTO_RENEW_INVISIBLE_MS: u64 = 60_000;
-/// Messages that nobody will acknowledge become visible after so long.
-pub const ABANDONED_VISIBLE_MS: u64 = 1000;
 /// Entries of one AckMessage.
 pub const ACK_ENTRIES_MAX: usize = 1024;
 

@@ -169,6 +169,14 @@ fn describe(action: &Action) -> (Option<&'static str>, Fields) {
                 ("invisible_ms", Value::Number(change.invisible_ms)),
             ],
         ),
+        Action::GiveBack(back) => (
+            Some("give back"),
+            vec![
+                ("topic", text(&back.topic)),
+                ("consumer_group", text(&back.consumer_group)),
+                ("count", count(back.handles.len())),
+            ],
+        ),
         Action::Renew(renew) => (
             Some("renew"),
             vec![

@@ -8,6 +8,8 @@ pub mod servers;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use ledgermq_broker::state::level::GIVE_BACK;
+
 use self::options::Drawn;
 use crate::{
     board::Board,
@@ -56,6 +58,7 @@ pub fn scene(
         history,
         witness,
         quiet,
+        gives_back_early: drawn.begins_below(GIVE_BACK),
     };
     (stage, Box::new(judge))
 }

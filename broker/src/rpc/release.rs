@@ -12,6 +12,8 @@ use crate::limits;
 use crate::refusal::LeadError;
 use crate::state::command::{self, Action, ChangeVisibility};
 use crate::state::handle::ReceiptHandle;
+use crate::state::level;
+use crate::state::limits::GIVEN_BACK_MS;
 
 /// The verb between doors.
 pub struct Release;
@@ -65,22 +67,35 @@ impl Verb for Release {
 
 /// Makes messages visible after one second. What fails is left to the end of its lease.
 pub(super) async fn give_back(leader: &Leader, consumer_group: &str, topic: &str, handles: Vec<ReceiptHandle>) {
-    for handle in handles {
-        let change = ChangeVisibility {
+    let actions = match leader.view.format_level() >= level::GIVE_BACK {
+        true => vec![Action::GiveBack(command::GiveBack {
             consumer_group: consumer_group.to_owned(),
             topic: topic.to_owned(),
-            handle,
-            invisible_ms: limits::ABANDONED_VISIBLE_MS,
-            suspend: true,
-        };
-        if leader
-            .propose(leader.request_id(), Action::ChangeVisibility(change))
-            .await
-            .is_err()
-        {
+            handles,
+        })],
+        false => put_off(consumer_group, topic, handles),
+    };
+    for action in actions {
+        if let Err(error) = leader.propose(leader.request_id(), action).await {
+            tracing::debug!(%error, "messages were not given back");
             return;
         }
     }
+}
+
+/// The same before there was a command of its own: an answer to a repeated attempt may lose its messages by it.
+fn put_off(consumer_group: &str, topic: &str, handles: Vec<ReceiptHandle>) -> Vec<Action> {
+    let change = |handle| ChangeVisibility {
+        consumer_group: consumer_group.to_owned(),
+        topic: topic.to_owned(),
+        handle,
+        invisible_ms: GIVEN_BACK_MS,
+        suspend: true,
+    };
+    handles
+        .into_iter()
+        .map(|handle| Action::ChangeVisibility(change(handle)))
+        .collect()
 }
 
 /// Marks messages done that the consumer's filter leaves out.

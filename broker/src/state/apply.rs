@@ -129,6 +129,7 @@ impl<'a> Entry<'a> {
             Action::Lease(lease) => Ok(Outcome::Leased(self.lease(id, lease)?)),
             Action::Ack(ack) => Ok(Outcome::Acked(self.ack(ack))),
             Action::ChangeVisibility(change) => Ok(Outcome::VisibilityChanged(self.change_visibility(id, change))),
+            Action::GiveBack(back) => Ok(self.give_back(back)),
             Action::Renew(renew) => Ok(self.renew(renew)),
             Action::ReleaseClient(release) => Ok(self.release_client(release)),
             Action::Cut { upto } => Ok(Outcome::Cut(self.cut(*upto)?)),

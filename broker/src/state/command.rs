@@ -42,6 +42,8 @@ pub enum Action {
     Ack(Ack),
     /// Sets when a leased message becomes visible again.
     ChangeVisibility(ChangeVisibility),
+    /// Gives back what was handed out and did not arrive; from level 3 on.
+    GiveBack(GiveBack),
     /// Extends leases that renew by themselves.
     Renew(Renew),
     /// Gives back what a client that went away holds in self-renewing leases: visible after one second.
@@ -196,6 +198,18 @@ pub struct RenewSpan {
     pub first: QueueOffset,
     /// Its lease.
     pub lease: LeaseId,
+}
+
+/// Makes messages visible soon whose receiver went away before they came; not counted as an attempt. Those that the same
+/// attempt was handed again stay leased: another answer may have brought them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GiveBack {
+    /// Name of the consumer group.
+    pub consumer_group: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// What did not arrive.
+    pub handles: Vec<ReceiptHandle>,
 }
 
 /// Gives back what a client holds.

@@ -26,6 +26,7 @@
 //!                         record)
 //! 13 Digest               nothing
 //! 14 RaiseFormatLevel     varint to                           from level 2 on
+//! 15 GiveBack             text consumer group, text topic, varint count, count × handle; from level 3 on
 //!
 //! handle = text broker group, u64 topic id, varint queue, varint offset, u64 lease
 //! ```
@@ -35,8 +36,8 @@
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::command::{
-    Ack, Action, CarriedRecord, CarryOver, ChangeVisibility, Command, CreateConsumerGroup, CreateTopic, Lease,
-    NewMessage, PlannedRange, RangeKind, ReleaseClient, Renew, RenewSpan, Send,
+    Ack, Action, CarriedRecord, CarryOver, ChangeVisibility, Command, CreateConsumerGroup, CreateTopic, GiveBack,
+    Lease, NewMessage, PlannedRange, RangeKind, ReleaseClient, Renew, RenewSpan, Send,
 };
 use super::handle::ReceiptHandle;
 use super::identity::{LeaseId, QueueOffset, RequestId, TopicId};
@@ -68,6 +69,7 @@ impl Action {
             Action::CarryOver(_) => 12,
             Action::Digest => 13,
             Action::RaiseFormatLevel { .. } => 14,
+            Action::GiveBack(_) => 15,
         }
     }
 }
@@ -168,6 +170,12 @@ fn write_action(writer: &mut Writer, action: &Action) {
             writer.varint(ack.handles.len() as u64);
             ack.handles.iter().for_each(|handle| write_handle(writer, handle));
         }
+        Action::GiveBack(back) => {
+            writer.text(&back.consumer_group);
+            writer.text(&back.topic);
+            writer.varint(back.handles.len() as u64);
+            back.handles.iter().for_each(|handle| write_handle(writer, handle));
+        }
         Action::ChangeVisibility(change) => {
             writer.text(&change.consumer_group);
             writer.text(&change.topic);
@@ -254,6 +262,11 @@ fn read_action(kind: u8, reader: &mut Reader<'_>, bytes: &Bytes) -> Result<Actio
         5 => Action::Send(read_send(reader, bytes)?),
         6 => Action::Lease(read_lease(reader)?),
         7 => Action::Ack(Ack {
+            consumer_group: reader.text()?.to_string(),
+            topic: reader.text()?.to_string(),
+            handles: read_list(reader, 19, read_handle)?,
+        }),
+        15 => Action::GiveBack(GiveBack {
             consumer_group: reader.text()?.to_string(),
             topic: reader.text()?.to_string(),
             handles: read_list(reader, 19, read_handle)?,

@@ -3,7 +3,7 @@
 //! ```text
 //! 1  the first release
 //! 2  the command RaiseFormatLevel; what was sent and asked recently takes a third less (see recent.rs)
-//! 3  a repeated attempt is handed its messages by a lease of its own
+//! 3  the command GiveBack; what was handed to the same attempt again is not given back
 //! ```
 //!
 //! The level is part of the state. Apply behaves and writes as the level at hand says, whatever the release could do
@@ -14,9 +14,9 @@
 pub const FORMAT_LEVEL: u32 = 3;
 /// From here on, pairs of the family `recent` are written packed.
 pub(crate) const PACKED_RECENT: u32 = 2;
-/// From here on, a repeated attempt takes over what it held by a new lease: handles of an answer that got lost end with it.
-pub(crate) const REPEAT_LEASES_ANEW: u32 = 3;
+/// From here on there is the command GiveBack, and a span knows that it was handed to the same attempt again.
+pub const GIVE_BACK: u32 = 3;
 /// The version of this release, as it is told to people and other replicas.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const _: () = assert!(PACKED_RECENT <= FORMAT_LEVEL && REPEAT_LEASES_ANEW <= FORMAT_LEVEL);
+const _: () = assert!(PACKED_RECENT <= FORMAT_LEVEL && GIVE_BACK <= FORMAT_LEVEL);

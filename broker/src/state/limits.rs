@@ -45,6 +45,8 @@ pub const RENEW_AHEAD_MS: u64 = 10_000;
 pub const RENEW_TOTAL_MS: u64 = 3 * 3_600_000;
 /// After which time a client that went away frees its messages, milliseconds (grpc.md D.2).
 pub const RELEASE_MS: u64 = 1_000;
+/// After which time messages are visible that did not arrive, milliseconds.
+pub const GIVEN_BACK_MS: u64 = 1_000;
 /// Delays of redelivery that clients are told, milliseconds (grpc.md B.10).
 pub const SCHEDULE_MS: [u64; 18] = [
     1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000, 480_000, 540_000,

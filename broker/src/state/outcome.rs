@@ -26,6 +26,11 @@ pub enum Outcome {
     Acked(Result<Vec<Result<(), InvalidReceiptHandle>>, ConsumeError>),
     /// To ChangeVisibility: the handle that took the place of the old one.
     VisibilityChanged(Result<ReceiptHandle, ChangeVisibilityError>),
+    /// To GiveBack: how many messages become visible.
+    GivenBack {
+        /// Messages that become visible after one second.
+        count: u32,
+    },
     /// To Renew: how many spans were extended and how many were given back because they were held too long.
     Renewed {
         /// Spans extended.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! key    u64 topic id, u64 consumer group id, u32 queue id, u64 first offset      big endian
-//! value  u8 version = 1, u8 flags (1 renews by itself, 2 suspended)
+//! value  u8 version = 1, u8 flags (1 renews by itself, 2 suspended, 4 repeated: from level 3 on)
 //!        varint last - first, u64 lease, varint visible at (unix ms), varint attempt,
 //!        u64 client hash, u64 attempt hash, u64 message group hash
 //!        [varint leased since (unix ms), u8 renewals, if flag 1]
@@ -20,6 +20,7 @@ const VERSION: u8 = 1;
 const WHAT: &str = "span";
 const RENEWS: u8 = 1;
 const SUSPENDED: u8 = 2;
+const REPEATED: u8 = 4;
 
 /// What holds for all offsets of a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) struct Span {
     pub renewal: Option<Renewal>,
     /// Whether its consumer put it off so that its delivery does not count; `attempt` is without it.
     pub suspended: bool,
+    /// Whether it was handed to the same attempt more than once: which of the answers arrived, nobody knows.
+    pub repeated: bool,
 }
 
 /// A lease that renews by itself.
@@ -61,6 +64,7 @@ impl Span {
             message_group,
             renewal: None,
             suspended: false,
+            repeated: false,
         }
     }
 
@@ -81,7 +85,9 @@ impl Span {
         let mut writer = Writer::with_capacity(56);
         writer.u8(VERSION);
         let renews = if self.renewal.is_some() { RENEWS } else { 0 };
-        writer.u8(renews | if self.suspended { SUSPENDED } else { 0 });
+        let suspended = if self.suspended { SUSPENDED } else { 0 };
+        let repeated = if self.repeated { REPEATED } else { 0 };
+        writer.u8(renews | suspended | repeated);
         writer.varint(self.last.since(first));
         writer.u64(self.lease.0);
         writer.varint(self.visible_at_ms);
@@ -114,8 +120,9 @@ impl Span {
             message_group: reader.u64()?,
             renewal: None,
             suspended: flags & SUSPENDED != 0,
+            repeated: flags & REPEATED != 0,
         };
-        if flags > RENEWS | SUSPENDED {
+        if flags > RENEWS | SUSPENDED | REPEATED {
             return Err(DecodeError::Bounds { what: WHAT });
         }
         if flags & RENEWS != 0 {
@@ -213,7 +220,7 @@ mod tests {
             numbers,
             any::<u32>(),
             renewal,
-            any::<bool>(),
+            any::<(bool, bool)>(),
         )
             .prop_map(
                 |(
@@ -222,7 +229,7 @@ mod tests {
                     [lease, visible_at_ms, client, attempt_id, message_group],
                     attempt,
                     renewal,
-                    suspended,
+                    (suspended, repeated),
                 )| {
                     let span = Span {
                         last: QueueOffset(u64::from(first) + u64::from(more)),
@@ -234,6 +241,7 @@ mod tests {
                         message_group,
                         renewal: renewal.map(|(since_ms, count)| Renewal { since_ms, count }),
                         suspended,
+                        repeated,
                     };
                     (first.into(), span)
                 },

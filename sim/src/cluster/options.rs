@@ -89,6 +89,11 @@ impl Drawn {
         }
     }
 
+    /// Whether a replica begins as a release that does not support this format level.
+    pub fn begins_below(&self, level: u32) -> bool {
+        self.first_levels.iter().any(|first| *first != 0 && *first < level)
+    }
+
     /// One line for the story.
     pub fn story(&self) -> String {
         let Tuning {

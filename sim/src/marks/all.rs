@@ -182,6 +182,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("registered", "a name server took a replica's registration"),
     ("removal_learned", "a replica learned that it was removed"),
     (
+        "repeated_attempt_kept",
+        "messages were not given back, since the same attempt was handed them again",
+    ),
+    (
         "repeated_request",
         "a request that was done before came again, and answered as it did first",
     ),

@@ -4,10 +4,11 @@
 use super::Entry;
 use crate::marks::mark;
 use crate::planted::Bug;
-use crate::state::command::{Ack, ChangeVisibility};
+use crate::state::command::{Ack, ChangeVisibility, GiveBack};
 use crate::state::handle::ReceiptHandle;
 use crate::state::identity::{LeaseId, RequestId};
-use crate::state::outcome::{ChangeVisibilityError, ConsumeError, InvalidReceiptHandle};
+use crate::state::limits;
+use crate::state::outcome::{ChangeVisibilityError, ConsumeError, InvalidReceiptHandle, Outcome};
 use crate::state::progress::Progress;
 use crate::state::recent::RequestKind;
 use crate::state::span::Span;
@@ -66,6 +67,52 @@ impl Entry<'_> {
         }
     }
 
+    pub(super) fn give_back(&mut self, back: &GiveBack) -> Outcome {
+        let mut count = 0;
+        let Ok((topic, group)) = self.consumes(&back.topic, &back.consumer_group) else {
+            return Outcome::GivenBack { count };
+        };
+        let Some(mut progress) = self.take_progress(topic.id, group.id) else {
+            return Outcome::GivenBack { count };
+        };
+        let visible_at_ms = self.now_ms + limits::GIVEN_BACK_MS;
+        for handle in &back.handles {
+            let Ok(Some(span)) = self.held(handle, &topic, &progress) else {
+                continue;
+            };
+            if span.repeated {
+                mark("repeated_attempt_kept");
+                continue;
+            }
+            progress.cut(handle.queue_id, handle.offset, handle.offset, &mut self.changes);
+            let span = self.put_off(span, visible_at_ms, true);
+            progress.insert(handle.queue_id, handle.offset, span, &mut self.changes);
+            count += 1;
+        }
+        self.return_progress(progress);
+        if count > 0 {
+            self.hint_visible(&topic, &group, visible_at_ms);
+        }
+        Outcome::GivenBack { count }
+    }
+
+    /// A span that nobody holds until then, by a new lease. The next delivery counts one up; after a suspension that gives the
+    /// same number again.
+    fn put_off(&self, span: Span, visible_at_ms: u64, suspend: bool) -> Span {
+        let delivered = if span.suspended { span.attempt + 1 } else { span.attempt };
+        let suspended = suspend && delivered > 0;
+        Span {
+            lease: LeaseId(self.number),
+            visible_at_ms,
+            attempt: if suspended { delivered - 1 } else { delivered },
+            suspended,
+            repeated: false,
+            attempt_id: 0,
+            renewal: None,
+            ..span
+        }
+    }
+
     pub(super) fn change_visibility(
         &mut self,
         id: RequestId,
@@ -91,25 +138,13 @@ impl Entry<'_> {
             return Err(InvalidReceiptHandle.into());
         };
         progress.cut(handle.queue_id, handle.offset, handle.offset, &mut self.changes);
-        let lease = LeaseId(self.number);
         let hidden_ms = match self.settings.planted.has(Bug::VisibleTooEarly) {
             true => 0,
             false => change.invisible_ms,
         };
         let visible_at_ms = self.now_ms.saturating_add(hidden_ms);
-        // The next delivery counts one up; after a suspension that gives the same number again.
-        let delivered = if span.suspended { span.attempt + 1 } else { span.attempt };
-        let suspended = change.suspend && delivered > 0;
-        let attempt = if suspended { delivered - 1 } else { delivered };
-        let span = Span {
-            lease,
-            visible_at_ms,
-            attempt,
-            suspended,
-            attempt_id: 0,
-            renewal: None,
-            ..span
-        };
+        let span = self.put_off(span, visible_at_ms, change.suspend);
+        let lease = span.lease;
         progress.insert(handle.queue_id, handle.offset, span, &mut self.changes);
         self.return_progress(progress);
         self.remember(id, RequestKind::ChangeVisibility, lease.0);

@@ -54,6 +54,7 @@ impl Grant {
             message_group,
             renewal: self.renewal,
             suspended: false,
+            repeated: false,
         }
     }
 
@@ -224,13 +225,10 @@ impl Entry<'_> {
                     mark("attempt_repeated");
                     progress.cut(queue_id, first, span.last, &mut self.changes);
                     let visible_at_ms = span.visible_at_ms.max(grant.visible_at_ms);
-                    let lease = match self.hot.meta.format_level >= level::REPEAT_LEASES_ANEW {
-                        true => grant.lease,
-                        false => span.lease,
-                    };
+                    let repeated = self.hot.meta.format_level >= level::GIVE_BACK;
                     let span = Span {
-                        lease,
                         visible_at_ms,
+                        repeated,
                         ..span
                     };
                     grant.add(queue_id, first, &span);

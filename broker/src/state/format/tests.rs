@@ -122,6 +122,13 @@ fn action() -> impl Strategy<Value = Action> {
                 spans,
             })
         }),
+        (text(), text(), proptest::collection::vec(handle(), 0..5)).prop_map(|(consumer_group, topic, handles)| {
+            Action::GiveBack(GiveBack {
+                consumer_group,
+                topic,
+                handles,
+            })
+        }),
         (text(), text()).prop_map(|(consumer_group, client_id)| {
             Action::ReleaseClient(ReleaseClient {
                 consumer_group,

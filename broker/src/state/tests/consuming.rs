@@ -1,10 +1,10 @@
 //! Rules of receiving, acknowledging and putting off.
 
 use super::harness::{Node, message, places};
-use crate::state::command::{Action, CreateConsumerGroup, Lease, ReleaseClient, Renew, RenewSpan};
+use crate::state::command::{Action, CreateConsumerGroup, GiveBack, Lease, ReleaseClient, Renew, RenewSpan};
 use crate::state::identity::{LeaseId, QueueOffset};
 use crate::state::kv::memory::MemoryKv;
-use crate::state::level::REPEAT_LEASES_ANEW;
+use crate::state::level::GIVE_BACK;
 use crate::state::limits;
 use crate::state::outcome::{ConsumeError, LeaseError, Outcome};
 use crate::state::plan::{Filter, Reserved};
@@ -145,21 +145,45 @@ fn the_same_attempt_gets_the_same_messages() {
 #[test]
 fn a_lost_answer_is_not_given_back_from_under_the_next() {
     let mut node = node(3);
-    node.act(Action::RaiseFormatLevel { to: REPEAT_LEASES_ANEW });
-    let lost = node.receive_as("g", "t", "attempt", &Filter::All).leased;
-    let arrived = node.receive_as("g", "t", "attempt", &Filter::All).leased;
-    assert_eq!(
-        places(&lost),
-        places(&arrived),
-        "the same messages, and no attempt more"
+    node.act(Action::RaiseFormatLevel { to: GIVE_BACK });
+    let gives_back = |node: &mut Node, attempt: &str, tries: usize| {
+        let received = (0..tries).map(|_| node.receive_as("g", "t", attempt, &Filter::All).leased);
+        let leased: Vec<_> = received.collect();
+        let handles = leased[0]
+            .granted
+            .iter()
+            .map(|granted| node.handle("t", granted))
+            .collect();
+        let (consumer_group, topic) = ("g".to_string(), "t".to_string());
+        let back = GiveBack {
+            consumer_group,
+            topic,
+            handles,
+        };
+        (leased, node.act(Action::GiveBack(back)))
+    };
+    let (once, given) = gives_back(&mut node, "once", 1);
+    assert_eq!((places(&once[0]).len(), given), (3, Outcome::GivenBack { count: 3 }));
+    assert!(
+        node.receive_as("g", "t", "once", &Filter::All)
+            .leased
+            .granted
+            .is_empty(),
+        "not yet visible"
     );
-    for granted in &lost.granted {
-        let handle = node.handle("t", granted);
-        assert!(
-            node.change("g", "t", &handle, 1_000, true).is_none(),
-            "its lease has ended"
-        );
-    }
+    node.now_ms += 1_000;
+    let (twice, given) = gives_back(&mut node, "twice", 2);
+    assert_eq!(
+        places(&twice[0]),
+        [(0, 0, 1), (0, 1, 1), (0, 2, 1)],
+        "what did not arrive is not counted"
+    );
+    assert_eq!(places(&twice[0]), places(&twice[1]), "the same messages again");
+    assert_eq!(
+        given,
+        Outcome::GivenBack { count: 0 },
+        "the other answer may have arrived"
+    );
     node.now_ms += 5_000;
     assert!(
         node.receive_as("g", "t", "other", &Filter::All)
@@ -167,7 +191,7 @@ fn a_lost_answer_is_not_given_back_from_under_the_next() {
             .granted
             .is_empty()
     );
-    for granted in &arrived.granted {
+    for granted in &twice[1].granted {
         let handle = node.handle("t", granted);
         assert!(node.ack("g", "t", &handle));
     }

@@ -11,12 +11,12 @@
 
 use super::harness::{Node, message};
 use crate::state::command::{
-    Action, Command, CreateConsumerGroup, CreateTopic, Lease, NewMessage, ReleaseClient, Renew,
+    Action, Command, CreateConsumerGroup, CreateTopic, GiveBack, Lease, NewMessage, ReleaseClient, Renew,
 };
 use crate::state::identity::QueueOffset;
 use crate::state::kv::Family;
 use crate::state::kv::memory::MemoryKv;
-use crate::state::level::REPEAT_LEASES_ANEW;
+use crate::state::level::GIVE_BACK;
 use crate::state::limits;
 use crate::state::outcome::Outcome;
 use crate::state::plan::{Filter, Reserved};
@@ -211,11 +211,23 @@ fn history(node: &mut Node) {
     together(node);
 }
 
-/// An attempt whose answer got lost.
+/// An attempt whose answer got lost, and one whose receiver went away.
 fn repeat(node: &mut Node) {
-    for _ in 0..2 {
-        let leased = node.receive_as("tagged", "normal", "attempt", &Filter::All).leased;
-        assert!(!leased.granted.is_empty());
+    for (attempt, times) in [("attempt", 2), ("another", 1)] {
+        let mut granted = Vec::new();
+        for _ in 0..times {
+            granted = node
+                .receive_as("tagged", "normal", attempt, &Filter::All)
+                .leased
+                .granted;
+        }
+        let handles = granted.iter().map(|granted| node.handle("normal", granted)).collect();
+        node.act(Action::GiveBack(GiveBack {
+            consumer_group: "tagged".to_string(),
+            topic: "normal".to_string(),
+            handles,
+        }));
+        node.send("normal", 0, attempt, "", "");
     }
 }
 
@@ -283,7 +295,7 @@ fn check(level: u32, kinds_max: u8) {
         node.act(Action::RaiseFormatLevel { to: level });
     }
     history(&mut node);
-    if level >= REPEAT_LEASES_ANEW {
+    if level >= GIVE_BACK {
         repeat(&mut node);
     }
     same(&node, &file, &kept);
@@ -307,5 +319,5 @@ fn level_2_is_as_it_was_written_first() {
 
 #[test]
 fn level_3_is_as_it_was_written_first() {
-    check(3, 14);
+    check(3, 15);
 }

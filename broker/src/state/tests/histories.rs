@@ -270,7 +270,7 @@ impl History {
             let attempts = self.model.attempts.entry(place).or_default();
             if let Some((held, _)) = held {
                 assert!(
-                    may_repeat && handle.lease >= held.lease,
+                    may_repeat && *held == handle,
                     "what is held is given to its holder alone"
                 );
             } else {
