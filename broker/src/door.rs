@@ -68,13 +68,12 @@ impl Door {
 
     async fn hold<V: Verb>(&self, call: &Call, request: &V::Request) -> Result<V::Reply, Refusal> {
         let mut pause = limits::RETRY_PAUSE;
+        let mut unknown = false;
         loop {
             let role = self.leader.role();
             let tried = self.attempt::<V>(role, call, request).await;
-            match tried {
-                Ok(reply) => return Ok(reply),
-                Err(LeadError::Refused(refusal)) => return Err(refusal),
-                Err(LeadError::NotLeader | LeadError::Unknown(_)) => {}
+            if let Some(answer) = answer(tried, &mut unknown) {
+                return answer;
             }
             // It will never know a leader again, while another door does.
             if self.leader.handle.has_stopped() {
@@ -161,6 +160,19 @@ impl Door {
     }
 }
 
+/// What a try answers; `None` to try again. `unknown` is whether an earlier try of the call ended without an outcome.
+fn answer<R>(tried: Result<R, LeadError>, unknown: &mut bool) -> Option<Result<R, Refusal>> {
+    match tried {
+        Ok(reply) => return Some(Ok(reply)),
+        Err(LeadError::Refused(refusal)) if !*unknown || refusal.is_of_the_state() => return Some(Err(refusal)),
+        // That there is no room now says nothing of the earlier try, and the client would take it for a failure.
+        Err(LeadError::Refused(_)) => mark("refusal_after_unknown"),
+        Err(LeadError::NotLeader) => {}
+        Err(LeadError::Unknown(_)) => *unknown = true,
+    }
+    None
+}
+
 /// Resolves when the replica does not serve as leader in this term any more.
 pub async fn leadership_ends(watch: &mut watch::Receiver<Role>, term: ledgermq_raft_store::Term) {
     until(watch, |role| !role.serving || role.term != term).await;
@@ -177,4 +189,31 @@ async fn until(watch: &mut watch::Receiver<Role>, wanted: impl FnMut(&Role) -> b
 pub async fn stops(stopping: &mut watch::Receiver<bool>) {
     // A closed watch means the same.
     let _stopped = stopping.wait_for(|stopping| *stopping).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use ledgermq_proto::rocketmq::Code;
+
+    use super::*;
+
+    #[test]
+    fn want_of_room_is_no_answer_after_a_try_without_an_outcome() {
+        let refused = |code| Err::<(), _>(LeadError::Refused(Refusal::new(code, "no")));
+        let mut unknown = false;
+        assert!(answer(refused(Code::TooManyRequests), &mut unknown).is_some());
+        assert!(answer(Err::<(), _>(LeadError::NotLeader), &mut unknown).is_none());
+        assert!(
+            answer(refused(Code::TooManyRequests), &mut unknown).is_some(),
+            "nobody had it"
+        );
+        assert!(answer(Err::<(), _>(LeadError::Unknown("?".to_owned())), &mut unknown).is_none());
+        assert!(answer(refused(Code::TooManyRequests), &mut unknown).is_none());
+        let invalid = answer(refused(Code::InvalidReceiptHandle), &mut unknown);
+        assert!(
+            invalid.is_some_and(|answer| answer.is_err()),
+            "the state knows the first try"
+        );
+        assert_eq!(answer(Ok(()), &mut unknown), Some(Ok(())));
+    }
 }

@@ -53,6 +53,12 @@ impl Refusal {
         )
     }
 
+    /// Whether it tells what the state says, which knows an earlier try of the same call: not where the call was turned away for
+    /// want of room, before anybody looked.
+    pub fn is_of_the_state(&self) -> bool {
+        self.code != Code::TooManyRequests
+    }
+
     /// The payload's status in words that the client's library knows (grpc.md G.7).
     pub fn status(&self, language: Language) -> Status {
         status(self.code, &self.message, language)

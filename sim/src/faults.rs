@@ -40,7 +40,9 @@ pub enum Rot {
 pub enum Moment {
     /// It begins to install a snapshot.
     Installation,
-    /// It has taken back entries of its log.
+    /// It has installed a snapshot.
+    Installed,
+    /// It takes back entries of its log.
     Truncation,
     /// It has forgotten entries of its log.
     Purge,
@@ -54,8 +56,9 @@ pub enum Moment {
 
 impl Moment {
     /// All of them.
-    pub const ALL: [Moment; 6] = [
+    pub const ALL: [Moment; 7] = [
         Moment::Installation,
+        Moment::Installed,
         Moment::Truncation,
         Moment::Purge,
         Moment::Roll,
@@ -67,6 +70,7 @@ impl Moment {
     pub const fn mark(self) -> &'static str {
         match self {
             Moment::Installation => "install_begun",
+            Moment::Installed => "install_ended",
             Moment::Truncation => "log_truncated",
             Moment::Purge => "log_purged",
             Moment::Roll => "segment_rolled",

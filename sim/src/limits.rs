@@ -23,8 +23,9 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// Simulated milliseconds between two looks at the replicas' disks.
 pub const LOOK_AT_DISKS_MS: u64 = 3_700;
 
-/// Simulated time after the last fault is healed within which the cluster must have made progress and caught up.
-pub const LIVENESS_BOUND: Duration = Duration::from_secs(60);
+/// Simulated time after the last fault is healed within which the cluster must have made progress and caught up. A message whose
+/// delivery got lost just before waits for the end of its lease, 60 s where it would have renewed by itself.
+pub const LIVENESS_BOUND: Duration = Duration::from_secs(90);
 
 /// Real time after which a run counts as hanging (watchdog of the parent process).
 pub const RUN_WALL_BOUND: Duration = Duration::from_secs(300);

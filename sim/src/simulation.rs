@@ -211,7 +211,7 @@ impl Simulation {
         self
     }
 
-    /// What must come to hold within 60 simulated seconds after everything is healed. The run ends as soon as all of these
+    /// What must come to hold within 90 simulated seconds after everything is healed. The run ends as soon as all of these
     /// hold; without any it ends with the healing.
     pub fn eventually(mut self, what: &str, holds: impl Fn(&View<'_>) -> bool + 'static) -> Simulation {
         self.eventually.push((what.to_owned(), Box::new(holds)));

@@ -9,7 +9,7 @@ use ledgermq_sim::{
 };
 
 /// Profile, seed, seconds, and the test that holds the scenario itself.
-const FOUND: [(&str, u64, u64, &str); 8] = [
+const FOUND: [(&str, u64, u64, &str); 9] = [
     ("membership", 101, 60, "raft-store: peer::clock"),
     (
         "log",
@@ -46,6 +46,12 @@ const FOUND: [(&str, u64, u64, &str); 8] = [
         106,
         60,
         "broker: delivered::tests::a_reply_arrived_when_its_connection_outlives_it",
+    ),
+    (
+        "default",
+        6174,
+        60,
+        "broker: door::tests::want_of_room_is_no_answer_after_a_try_without_an_outcome",
     ),
     ("default", 235, 60, "sim: checkers::leases::tests::log_time_counts"),
 ];

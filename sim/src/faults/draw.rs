@@ -10,6 +10,9 @@ use crate::{
     seed::{Draws, Seed},
 };
 
+/// Milliseconds between a moment and the loss of power that waited for it. Most steps of a disk take a few.
+const WAITS_MS: &[u64] = &[0, 0, 1, 1, 2, 3, 5, 10, 20, 40, 80];
+
 /// The plan of faults of a run between `from_ms` and `until_ms`.
 pub fn plan(seed: Seed, profile: Profile, layout: &Layout, from_ms: u64, until_ms: u64) -> Vec<Planned> {
     let mut draws = seed.stream("faults");
@@ -86,7 +89,7 @@ fn fault(draws: &mut Draws, kind: Kind, layout: &Layout) -> Fault {
         Kind::Kill => Fault::Kill(target),
         Kind::PowerLoss => Fault::PowerLoss(target),
         Kind::Blackout => Fault::Blackout,
-        Kind::Ambush => Fault::Ambush(draws.pick(&Moment::ALL), draws.between(0, 80)),
+        Kind::Ambush => Fault::Ambush(draws.pick(&Moment::ALL), draws.pick(WAITS_MS)),
         Kind::AllDown => Fault::AllDown(draws.number()),
         Kind::CrashLoop => Fault::CrashLoop(target),
         Kind::Outage => Fault::Outage(target),

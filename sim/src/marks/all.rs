@@ -178,6 +178,10 @@ pub const ALL: &[(&str, &str)] = &[
         "a record was carried over between being granted and being read",
     ),
     ("redelivered", "a message was handed out again"),
+    (
+        "refusal_after_unknown",
+        "a door held a call on that was refused for want of room, as an earlier try of it may have been done",
+    ),
     ("refused_to_start", "a replica refused a folder that was damaged"),
     ("registered", "a name server took a replica's registration"),
     ("removal_learned", "a replica learned that it was removed"),
