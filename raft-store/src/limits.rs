@@ -86,6 +86,8 @@ pub const BROKER_GROUP_BYTES_MAX: usize = 256;
 pub const TRANSFER_WAIT: Duration = Duration::from_millis(2_000);
 /// How long a change of the membership may take to be committed before its outcome is reported as unknown.
 pub const CHANGE_WAIT: Duration = Duration::from_millis(1_500);
+/// How often a leader looks for a change of the membership that broke off half done.
+pub const JOINT_CHECK: Duration = Duration::from_millis(500);
 /// How long a replacement waits for its learner before it says how far behind it is.
 pub const CATCH_UP_WAIT: Duration = Duration::from_millis(500);
 /// How often it looks meanwhile.

@@ -7,9 +7,8 @@
 //! replace  add ─▶ caught up? ─▶ joint: new votes, old does not ─▶ old is gone
 //! ```
 //!
-//! One change at a time. Each step looks at the membership first, so a change that broke off anywhere, also by the
-//! death of the leader between the two halves of a joint change, is finished by asking for it again; and whatever is
-//! asked for next leaves a joint membership.
+//! One change at a time. Each step looks at the membership first, so a change that broke off anywhere is finished by asking for
+//! it again. One that broke off between the two halves of a joint change, by the death of its leader, the next leader finishes.
 
 pub mod steps;
 

@@ -412,3 +412,45 @@ async fn strangers_are_refused_and_one_change_is_made_at_a_time() {
     })
     .await;
 }
+
+/// A leader dies between the two halves of a change: the next one ends it, and nobody asks again.
+#[tokio::test(start_paused = true)]
+async fn the_next_leader_ends_a_joint_membership() {
+    seeded(71, async {
+        let mut group = Group::new(3, 71);
+        group.birth().await;
+        arrives(&mut group, 4).await;
+        add(&group, 4).await;
+        let leader = group.leader().await;
+        for id in 1..=4 {
+            let delay = Duration::from_millis(20)..Duration::from_millis(21);
+            group.replicas[&id].disk.sync_delay(delay);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let promoting = {
+            let leader = group.handle(leader).clone();
+            tokio::spawn(async move { leader.promote_replica(ReplicaId(4)).await })
+        };
+        let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+        let joint = |group: &Group, id: &u64| group.handle(*id).status().membership.joint;
+        for _ in 0..1_000 {
+            if others.iter().all(|id| joint(&group, id)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(others.iter().all(|id| joint(&group, id)), "half done on both");
+        group.kill(leader).await;
+        promoting.abort();
+        for _ in 0..500 {
+            let leads = group.leader().await;
+            if !joint(&group, &leads) {
+                assert_eq!(voters(&group).await, BTreeSet::from([1, 2, 3, 4]));
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the membership is still joint");
+    })
+    .await;
+}

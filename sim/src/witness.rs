@@ -71,6 +71,8 @@ pub struct Snapshot {
     pub cut: Option<u64>,
     /// Who votes, as it knows.
     pub voters: BTreeSet<u64>,
+    /// A change of the membership is half done, as it knows.
+    pub joint: bool,
     /// What consumer groups have not done yet: their names, topics and counts; those that consume all of a topic.
     pub lags: Vec<(String, String, u64)>,
 }
@@ -87,6 +89,7 @@ impl Snapshot {
             last: status.last.map(|id| id.index.get()),
             committed: status.committed.map(|id| id.index.get()),
             applied: status.applied.map(|id| id.index.get()),
+            joint: status.membership.joint,
             voters: status.members.iter().filter(|m| m.voter).map(|m| m.id.get()).collect(),
             ..Snapshot::default()
         }
@@ -252,6 +255,9 @@ impl Witness {
             let last = seats
                 .values()
                 .filter_map(|machine| inner.nodes.get(machine)?.last.as_ref());
+            if let Some(half) = last.clone().find(|last| last.joint) {
+                return Some(format!("the membership is joint, as {} says", half.replica));
+            }
             if let Some(unready) = health::not_ready(last) {
                 return Some(unready);
             }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Raft};
+use openraft::{ChangeMembers, Raft, ServerState};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Asked, Change, Changed, Outcome, Progress};
 use crate::bootstrap::Candidate;
@@ -45,7 +45,20 @@ impl Membership {
     /// Serves callers, one at a time, on the replica's own runtime: the connections made here stay in use. A change
     /// goes on when its caller goes away.
     pub async fn serve(self, mut asked: mpsc::Receiver<Asked>) {
-        while let Some(Asked { change, _turn, reply }) = asked.recv().await {
+        let mut look = tokio::time::interval(limits::JOINT_CHECK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                biased;
+                asked = asked.recv() => asked,
+                _ = look.tick() => {
+                    self.finish().await;
+                    continue;
+                }
+            };
+            let Some(Asked { change, _turn, reply }) = asked else {
+                return;
+            };
             tracing::info!(?change, "the membership is to change");
             let outcome = self.make(change).await;
             match &outcome {
@@ -56,6 +69,23 @@ impl Membership {
             }
             drop(_turn);
             let _caller_gone = reply.send(outcome);
+        }
+    }
+
+    /// Ends a joint membership that a leader before left behind, or a change that took too long: it needs both majorities, and a
+    /// replica that is to leave must not be missed. What fails is tried again.
+    async fn finish(&self) {
+        let membership = self.membership();
+        let leads = self.raft.metrics().borrow_watched().state == ServerState::Leader;
+        if !leads || membership.get_joint_config().len() == 1 || self.majority(&membership).is_err() {
+            return;
+        }
+        match self.commit(ChangeMembers::AddVoterIds(voters(&membership))).await {
+            Ok(()) => {
+                mark("joint_finished");
+                tracing::info!("a change of the membership that had broken off is finished");
+            }
+            Err(error) => tracing::debug!(%error, "the membership stays joint for now"),
         }
     }
 
