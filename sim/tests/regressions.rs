@@ -53,7 +53,12 @@ const FOUND: [(&str, u64, u64, &str); 10] = [
         60,
         "broker: door::tests::want_of_room_is_no_answer_after_a_try_without_an_outcome",
     ),
-    ("default", 7252, 60, "raft-store: the_next_leader_ends_a_joint_membership"),
+    (
+        "default",
+        7252,
+        60,
+        "raft-store: the_next_leader_ends_a_joint_membership",
+    ),
     ("default", 235, 60, "sim: checkers::leases::tests::log_time_counts"),
 ];
 
