@@ -94,11 +94,11 @@ pub const ALL: &[(&str, &str)] = &[
         "a crash had interrupted an installation, and the next start did it again",
     ),
     ("install_ended", "a snapshot was installed"),
+    ("isolate", "fault: a replica and the others did not hear each other"),
     (
         "joint_finished",
         "a leader finished a change of the membership that had broken off half done",
     ),
-    ("isolate", "fault: a replica and the others did not hear each other"),
     ("kill", "fault: a process died"),
     (
         "leadership_handed_over",
