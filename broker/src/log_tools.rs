@@ -112,6 +112,15 @@ fn count(number: usize) -> Value {
     Value::Number(number as u64)
 }
 
+/// So many messages or spans of what a consumer group got of a topic.
+fn consumed(topic: &str, consumer_group: &str, number: usize) -> Fields {
+    vec![
+        ("topic", text(topic)),
+        ("consumer_group", text(consumer_group)),
+        ("count", count(number)),
+    ]
+}
+
 /// The name and the main fields of a command. One that is not listed is shown by its number.
 fn describe(action: &Action) -> (Option<&'static str>, Fields) {
     match action {
@@ -153,11 +162,7 @@ fn describe(action: &Action) -> (Option<&'static str>, Fields) {
         ),
         Action::Ack(ack) => (
             Some("ack"),
-            vec![
-                ("topic", text(&ack.topic)),
-                ("consumer_group", text(&ack.consumer_group)),
-                ("count", count(ack.handles.len())),
-            ],
+            consumed(&ack.topic, &ack.consumer_group, ack.handles.len()),
         ),
         Action::ChangeVisibility(change) => (
             Some("change visibility"),
@@ -171,19 +176,11 @@ fn describe(action: &Action) -> (Option<&'static str>, Fields) {
         ),
         Action::GiveBack(back) => (
             Some("give back"),
-            vec![
-                ("topic", text(&back.topic)),
-                ("consumer_group", text(&back.consumer_group)),
-                ("count", count(back.handles.len())),
-            ],
+            consumed(&back.topic, &back.consumer_group, back.handles.len()),
         ),
         Action::Renew(renew) => (
             Some("renew"),
-            vec![
-                ("topic", text(&renew.topic)),
-                ("consumer_group", text(&renew.consumer_group)),
-                ("count", count(renew.spans.len())),
-            ],
+            consumed(&renew.topic, &renew.consumer_group, renew.spans.len()),
         ),
         Action::ReleaseClient(release) => (
             Some("release client"),

@@ -164,17 +164,20 @@ fn write_action(writer: &mut Writer, action: &Action) {
             }
         }
         Action::Lease(lease) => write_lease(writer, lease),
-        Action::Ack(ack) => {
-            writer.text(&ack.consumer_group);
-            writer.text(&ack.topic);
-            writer.varint(ack.handles.len() as u64);
-            ack.handles.iter().for_each(|handle| write_handle(writer, handle));
-        }
-        Action::GiveBack(back) => {
-            writer.text(&back.consumer_group);
-            writer.text(&back.topic);
-            writer.varint(back.handles.len() as u64);
-            back.handles.iter().for_each(|handle| write_handle(writer, handle));
+        Action::Ack(Ack {
+            consumer_group,
+            topic,
+            handles,
+        })
+        | Action::GiveBack(GiveBack {
+            consumer_group,
+            topic,
+            handles,
+        }) => {
+            writer.text(consumer_group);
+            writer.text(topic);
+            writer.varint(handles.len() as u64);
+            handles.iter().for_each(|handle| write_handle(writer, handle));
         }
         Action::ChangeVisibility(change) => {
             writer.text(&change.consumer_group);

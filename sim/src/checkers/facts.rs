@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::history::{Bounds, Event, Group, Op, Progress, Receive, Settle, Stored, What};
 
+/// What is known of log time may be wrong by this much, seconds.
+pub const LOG_TIME_TOLERANCE: f64 = 1.5;
+
 /// Where a message lies: broker group, queue, offset. The broker group is empty and the queue -1 where nobody said.
 pub type Place<'a> = (&'a str, i64, i64);
 

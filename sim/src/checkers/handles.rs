@@ -1,11 +1,8 @@
 //! A handle ends with its lease: an acknowledgement that begins well after the end of the lease does not succeed, unless
 //! the message was done already: acknowledged, dead, or forgotten by retention.
 
-use super::facts::{Facts, Handled};
+use super::facts::{Facts, Handled, LOG_TIME_TOLERANCE};
 use crate::history::{Op, Receive};
-
-/// What is known of log time may be wrong by this much, seconds.
-const TOLERANCE: f64 = 1.5;
 
 /// See the file's header. Leases that renew by themselves, and such that were changed, are passed over.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
@@ -25,7 +22,7 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
             .groups
             .get(group)
             .is_none_or(|group| held.attempt >= group.max_attempts);
-        if begun + (least - most) > ended + TOLERANCE && !may_be_dead && !is_forgotten(facts, held) {
+        if begun + (least - most) > ended + LOG_TIME_TOLERANCE && !may_be_dead && !is_forgotten(facts, held) {
             wrong.push(format!(
                 "{key} of {topic} was acknowledged for {group} by {consumer} at {begun:.3} s, whose lease had ended at {ended:.3} s"
             ));

@@ -1,11 +1,8 @@
 //! A message is nobody else's before its time is over: within a consumer group no delivery comes before the lease of the
 //! one before has ended, or before the time to which its consumer put it off, in log time.
 
-use super::facts::{Facts, Handled};
+use super::facts::{Facts, Handled, LOG_TIME_TOLERANCE};
 use crate::history::{Op, Receive};
-
-/// What is known of log time may be wrong by this much, seconds.
-const TOLERANCE: f64 = 1.5;
 
 /// See the file's header. Leases that renew by themselves have no end that their consumer knows: they are passed over.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
@@ -20,7 +17,7 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
             let of = next.broker_group.as_deref();
             let (least, _) = facts.ahead(of, (held.called.unwrap_or(*held_at), *at));
             let (_, most) = facts.ahead(of, (next.called.unwrap_or(*at), *at));
-            if *at + (most - least) + TOLERANCE < free_at {
+            if *at + (most - least) + LOG_TIME_TOLERANCE < free_at {
                 wrong.push(format!(
                     "{key} of {topic} was handed to {group} at {held_at:.3} s and, before its time at {free_at:.3} s, again at {at:.3} s"
                 ));

@@ -1,12 +1,10 @@
 //! Who holds a message is not refused: an acknowledgement or a change by the handle of a delivery does not fail for its handle
 //! before the lease has ended, in log time.
 
-use super::facts::{Facts, Handled};
+use super::facts::{Facts, Handled, LOG_TIME_TOLERANCE};
 use super::handles::is_forgotten;
 use crate::history::{Op, Receive, Settle};
 
-/// What is known of log time may be wrong by this much, seconds.
-const TOLERANCE: f64 = 1.5;
 /// The shortest lease of those that renew by themselves, milliseconds.
 const RENEWING_MS: u64 = 60_000;
 
@@ -23,7 +21,7 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
             let called = held.called.unwrap_or(held_at);
             let of = held.broker_group.as_deref();
             let ((least, _), (_, most)) = (facts.ahead(of, (called, held_at)), facts.ahead(of, (begun, refused)));
-            let over = refused + (most - least) + TOLERANCE > called + lasts.as_secs_f64();
+            let over = refused + (most - least) + LOG_TIME_TOLERANCE > called + lasts.as_secs_f64();
             if !over && !is_forgotten(facts, held) {
                 let consumer = &settle.consumer;
                 wrong.push(format!(
