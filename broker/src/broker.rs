@@ -280,6 +280,7 @@ async fn opening(config: Config, seams: Seams) -> Result<(Broker, Driver), OpenB
     tasks.spawn(confirm_deliveries(Arc::clone(&door)));
     tasks.spawn(probe::keep_probing(door, Arc::clone(&routes), ready_sender));
     tasks.spawn(timers::renew_leases(Arc::clone(&leader)));
+    tasks.spawn(timers::release_abandoned(Arc::clone(&leader)));
     tasks.spawn(timers::make_digests(Arc::clone(&leader)));
     let (disk, data_dir) = (Arc::clone(&seams.disk), config.data_dir.clone());
     tasks.spawn(timers::watch_disk(Arc::clone(&leader), disk, data_dir));

@@ -44,10 +44,12 @@ pub struct Delivery {
     pub stretches: Vec<Stretch>,
 }
 
-struct Reply {
+/// A reply that was written to its end.
+pub struct Reply {
     at: Instant,
     connection: ConnectionEnd,
-    delivery: Delivery,
+    /// What was in it.
+    pub delivery: Delivery,
 }
 
 /// The replies of the last minute; when there are too many the oldest are forgotten, and their leases run out.
@@ -96,22 +98,36 @@ impl Delivered {
         });
     }
 
-    /// The replies that arrived, and whose leases need their first renewal now.
-    pub fn due(&self) -> Vec<Delivery> {
+    /// The replies that arrived, and whose leases need their first renewal now, the oldest first.
+    pub fn due(&self) -> VecDeque<Reply> {
         let mut replies = self.replies();
-        let mut due = Vec::new();
+        let mut due = VecDeque::new();
         while replies
             .front()
             .is_some_and(|reply| reply.at.elapsed() >= limits::CONFIRM_AFTER)
             && let Some(reply) = replies.pop_front()
         {
             if reply.connection.is_after(reply.at + limits::ARRIVAL_AFTER) {
-                due.push(reply.delivery);
+                due.push_back(reply);
             } else {
                 mark("arrival_doubted");
             }
         }
         due
+    }
+
+    /// Replies that are due and that nobody could be told of, the oldest first: they are due again, as long as their leases last.
+    pub fn put_back(&self, untold: VecDeque<Reply>) {
+        let mut replies = self.replies();
+        let lasting = untold
+            .into_iter()
+            .rev()
+            .filter(|reply| reply.at.elapsed() < limits::CONFIRM_UNTIL);
+        for reply in lasting {
+            if replies.len() < limits::DELIVERIES_MAX {
+                replies.push_front(reply);
+            }
+        }
     }
 }
 
@@ -130,6 +146,10 @@ mod tests {
             offset: QueueOffset(offset),
             lease: LeaseId(lease),
         }
+    }
+
+    fn taken(delivered: &Delivered) -> Vec<Delivery> {
+        delivered.due().into_iter().map(|reply| reply.delivery).collect()
     }
 
     #[test]
@@ -157,12 +177,21 @@ mod tests {
         assert!(delivered.due().is_empty());
         tokio::time::advance(limits::CONFIRM_AFTER).await;
         delivered.note(delivery(1), ConnectionEnd::default());
-        assert_eq!(delivered.due(), [delivery(0)]);
+        let due = delivered.due();
+        assert_eq!(due.len(), 1);
+        delivered.put_back(due);
+        assert_eq!(taken(&delivered), [delivery(0)], "again");
         assert!(delivered.due().is_empty());
         (2..limits::DELIVERIES_MAX + 2).for_each(|number| delivered.note(delivery(number), ConnectionEnd::default()));
         tokio::time::advance(limits::CONFIRM_AFTER).await;
-        let due = delivered.due();
+        let due = taken(&delivered);
         assert_eq!((due.len(), due.first()), (limits::DELIVERIES_MAX, Some(&delivery(2))));
+        delivered.note(delivery(3), ConnectionEnd::default());
+        tokio::time::advance(limits::CONFIRM_AFTER).await;
+        let due = delivered.due();
+        tokio::time::advance(limits::CONFIRM_UNTIL.saturating_sub(limits::CONFIRM_AFTER)).await;
+        delivered.put_back(due);
+        assert!(delivered.due().is_empty(), "too late");
     }
 
     #[tokio::test(start_paused = true)]
@@ -185,7 +214,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         closed.now();
         tokio::time::advance(limits::CONFIRM_AFTER).await;
-        assert_eq!(delivered.due(), [delivery("closed"), delivery("open")]);
+        assert_eq!(taken(&delivered), [delivery("closed"), delivery("open")]);
         assert!(delivered.due().is_empty());
     }
 }

@@ -72,8 +72,10 @@ impl Door {
         loop {
             let role = self.leader.role();
             let tried = self.attempt::<V>(role, call, request).await;
-            if let Some(answer) = answer(tried, &mut unknown) {
-                return answer;
+            match answer(tried, &mut unknown) {
+                Some(Err(refusal)) if unknown => return V::done_before(&refusal).ok_or(refusal),
+                Some(answer) => return answer,
+                None => {}
             }
             // It will never know a leader again, while another door does.
             if self.leader.handle.has_stopped() {

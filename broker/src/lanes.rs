@@ -2,7 +2,7 @@
 //! topic; a poll that finds more than it takes wakes the next one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -18,6 +18,9 @@ pub struct Lane {
     pub wake: Notify,
     /// What receives in flight have planned.
     pub reserved: Mutex<Reserved>,
+    /// A poll found nothing but what others have planned: it is to look again once one of them ends. Set and taken under the
+    /// lock of the reservations.
+    pub hindered: AtomicBool,
     /// Where the next plan begins to look.
     pub start_queue: AtomicU32,
     parked: AtomicUsize,

@@ -34,6 +34,12 @@ pub trait Verb: Send + Sync + 'static {
     /// What is answered; what is refused travels beside it.
     type Reply: prost::Message + Default + 'static;
 
+    /// The answer where a refusal says that an earlier try, whose outcome nobody heard, was done. Verbs that are commands need
+    /// none: apply answers a repeat as it did first.
+    fn done_before(_refusal: &Refusal) -> Option<Self::Reply> {
+        None
+    }
+
     /// Does it. Called only where the replica leads; must be safe to drop at every await, and to repeat with the same
     /// request id.
     fn lead(

@@ -104,11 +104,23 @@ pub const RENEW_BATCH_MAX: usize = 1024;
 pub const DELIVERIES_MAX: usize = 65_536;
 /// A door confirms what it delivered after so long, well before the first stretch of a self-renewing lease ends.
 pub const CONFIRM_AFTER: Duration = Duration::from_secs(40);
-/// A reply has arrived when its connection outlives it by this: a ping behind it was answered, or would have ended the connection.
+/// A delivery that nobody could be told of is told again until it is so old; its lease ends soon after.
+pub const CONFIRM_UNTIL: Duration = Duration::from_millis(AUTO_RENEW_INVISIBLE_MS - 2_000);
+/// Deliveries that are told in vain before the rest waits for the next look.
+pub const CONFIRM_FAILURES: u32 = 8;
+/// A command that renews what an acknowledgement cut in two meanwhile is made again so often.
+pub const RENEW_ROUNDS: u32 = 16;
+/// How often the leader looks for messages whose consumers are gone, and how many of them it gives back at a time.
+pub const RELEASE_CHECK: Duration = Duration::from_secs(10);
+/// See [`RELEASE_CHECK`].
+pub const RELEASES_AT_ONCE: usize = 32;
+/// A reply has arrived when its connection outlives it by this: what was sent was acknowledged and a ping behind it answered, or
+/// either would have ended the connection.
 pub const ARRIVAL_AFTER: Duration = KEEPALIVE_INTERVAL
     .saturating_add(KEEPALIVE_TIMEOUT)
     .saturating_add(Duration::from_secs(1));
 const _: () = assert!(ARRIVAL_AFTER.as_secs() < CONFIRM_AFTER.as_secs());
+const _: () = assert!(ledgermq_proto::limits::UNACKNOWLEDGED_MAX.as_secs() < ARRIVAL_AFTER.as_secs());
 /// An address keeps its assignments for so long after its replica died: a consumer that loses an assignment forgets what
 /// it has in hand.
 pub const ASSIGNMENT_GRACE: Duration = Duration::from_secs(60);

@@ -22,10 +22,17 @@ pub enum ReadRecordError {
     Outside(RecordLocation),
 }
 
-/// Reads records one after another, each entry once.
+/// Bytes of entries that are kept for the next record; the entry at hand is kept in any case.
+const KEPT_BYTES: usize = 8 << 20;
+/// A record that is smaller than its entry by this factor is copied out of it: it would keep the whole entry in memory until a
+/// slow reader has it.
+const COPIED_FROM: usize = 4;
+
+/// Reads records one after another, each entry once as long as there is room for it.
 pub struct Records<'a> {
     handle: &'a Handle<StateMachine>,
     entries: BTreeMap<LogIndex, Bytes>,
+    kept_bytes: usize,
 }
 
 impl<'a> Records<'a> {
@@ -34,26 +41,39 @@ impl<'a> Records<'a> {
         Self {
             handle,
             entries: BTreeMap::new(),
+            kept_bytes: 0,
         }
     }
 
     /// The bytes of a record.
     pub fn read(&mut self, location: RecordLocation) -> Result<Bytes, ReadRecordError> {
-        use std::collections::btree_map::Entry;
-        let entry = match self.entries.entry(location.index) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(self.handle.read(location.index).map_err(|error| match error {
-                ReadError::Purged(index) => ReadRecordError::Gone(index),
-                error => ReadRecordError::Read(error),
-            })?),
-        };
+        let entry = self.entry(location.index)?;
         let from = location.slot as usize;
-        match from
+        let end = from
             .checked_add(location.length as usize)
-            .filter(|end| *end <= entry.len())
-        {
-            Some(end) => Ok(entry.slice(from..end)),
-            None => Err(ReadRecordError::Outside(location)),
+            .filter(|end| *end <= entry.len());
+        let end = end.ok_or(ReadRecordError::Outside(location))?;
+        let is_small = (end - from).saturating_mul(COPIED_FROM) <= entry.len();
+        Ok(match is_small {
+            true => Bytes::copy_from_slice(&entry[from..end]),
+            false => entry.slice(from..end),
+        })
+    }
+
+    fn entry(&mut self, index: LogIndex) -> Result<Bytes, ReadRecordError> {
+        if let Some(entry) = self.entries.get(&index) {
+            return Ok(entry.clone());
         }
+        let entry = self.handle.read(index).map_err(|error| match error {
+            ReadError::Purged(index) => ReadRecordError::Gone(index),
+            error => ReadRecordError::Read(error),
+        })?;
+        if self.kept_bytes + entry.len() > KEPT_BYTES {
+            self.entries.clear();
+            self.kept_bytes = 0;
+        }
+        self.kept_bytes += entry.len();
+        self.entries.insert(index, entry.clone());
+        Ok(entry)
     }
 }

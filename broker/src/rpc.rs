@@ -8,6 +8,7 @@ pub mod heartbeat;
 pub mod receive;
 pub mod release;
 pub mod route;
+mod rules;
 pub mod send;
 pub mod service;
 pub mod telemetry;

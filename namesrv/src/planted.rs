@@ -9,7 +9,7 @@
 pub enum Bug {
     /// A report of an older term replaces what a newer one said.
     OldTermRouteAccepted,
-    /// A replica whose stream has ended stays alive in the routes.
+    /// A replica whose stream has ended, or that is silent, stays alive in the routes.
     DeadReplicaKept,
 }
 

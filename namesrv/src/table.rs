@@ -119,11 +119,7 @@ impl Table {
             .flat_map(|broker_group| broker_group.replicas.values_mut());
         let mut changed = false;
         for replica in replicas.filter(|replica| replica.stream == Some(stream)) {
-            if self.planted.has(Bug::DeadReplicaKept) {
-                continue;
-            }
-            replica.close();
-            changed = true;
+            changed |= replica.close(self.planted);
         }
         changed
     }
@@ -136,8 +132,7 @@ impl Table {
                 let silent = now.saturating_duration_since(replica.heard) >= limits::REPORT_SILENCE_MAX;
                 if silent && replica.stream.is_some() {
                     mark("silent_replica_dropped");
-                    replica.close();
-                    changed = true;
+                    changed |= replica.close(self.planted);
                 }
             }
             let before = broker_group.replicas.len();
@@ -292,9 +287,14 @@ impl Replica {
         self.topics_version = Some(version);
     }
 
-    fn close(&mut self) {
+    /// It is not alive any more. True when its route changed.
+    fn close(&mut self, planted: Planted) -> bool {
+        if planted.has(Bug::DeadReplicaKept) {
+            return false;
+        }
         self.stream = None;
         self.topics_version = None;
+        true
     }
 }
 

@@ -17,4 +17,7 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// A ping without an answer for this long closes the connection.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A connection whose other end has not acknowledged bytes for so long is closed, where the system can do that.
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
+
 const _: () = assert!(OPEN_CONNECTIONS_MAX <= tokio::sync::Semaphore::MAX_PERMITS);

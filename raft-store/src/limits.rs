@@ -40,6 +40,8 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1_500);
 pub const HTTP2_WINDOW_BYTES: u32 = 16 << 20;
 /// Bytes of one part of a snapshot: small enough that reading one does not delay the log.
 pub const SNAPSHOT_PART_BYTES: usize = 256 << 10;
+/// Bytes of an arriving snapshot after which they are made durable; a sync of so many is short beside the sender's patience.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 32 << 20;
 /// Largest part that is taken; one pair of the state may be larger than [`SNAPSHOT_PART_BYTES`].
 pub const SNAPSHOT_PART_BYTES_MAX: usize = 64 << 20;
 /// Largest place in an export.

@@ -67,6 +67,8 @@ pub struct Spool {
     dir: PathBuf,
     file: Option<Arc<dyn DiskFile>>,
     end: u64,
+    /// Up to where the file was synced on the way.
+    synced: u64,
     progress: Progress,
     planted: Planted,
 }
@@ -167,6 +169,7 @@ impl Spool {
             dir: dir.to_owned(),
             file: None,
             end: 0,
+            synced: 0,
             progress: Progress::Empty,
             planted,
         };
@@ -182,6 +185,11 @@ impl Spool {
             spool.file = Some(file);
         }
         Ok(spool)
+    }
+
+    /// Nothing of it counts any more.
+    fn reset(&mut self) {
+        (self.end, self.synced, self.progress) = (0, 0, Progress::Empty);
     }
 
     fn path(&self) -> PathBuf {
@@ -215,9 +223,26 @@ impl Spool {
         };
         file.set_len(0)?;
         self.file = Some(file);
-        (self.end, self.progress) = (0, Progress::Empty);
+        self.reset();
         self.write(EXPORT, &id_bytes(export), &[])?;
         Ok(true)
+    }
+
+    /// Keeps the next part, and makes what came so far durable now and then: one sync of all at the end could take so long that
+    /// the sender hangs up over it. When that fails, the transfer begins anew.
+    pub async fn put_and_sync(&mut self, part: &ExportPart) -> io::Result<()> {
+        self.put(part)?;
+        if self.end - self.synced >= limits::SNAPSHOT_SYNC_BYTES
+            && let Some(file) = &self.file
+        {
+            let synced = file.sync().await;
+            if synced.is_err() {
+                self.reset();
+                return synced;
+            }
+            self.synced = self.end;
+        }
+        Ok(())
     }
 
     /// Keeps the next part.
@@ -236,7 +261,7 @@ impl Spool {
     pub async fn complete(&mut self, label: &Label) -> io::Result<()> {
         let completed = self.complete_once(label).await;
         if completed.is_err() {
-            (self.end, self.progress) = (0, Progress::Empty);
+            self.reset();
         }
         completed
     }
@@ -286,7 +311,7 @@ impl Spool {
     /// Forgets the snapshot, durably: it is installed, or nobody wants it.
     pub async fn clear(&mut self) -> io::Result<()> {
         self.file = None;
-        (self.end, self.progress) = (0, Progress::Empty);
+        self.reset();
         if self.disk.exists(&self.path())? {
             self.disk.remove(&self.path())?;
             self.disk.sync_dir(&self.dir).await?;

@@ -17,6 +17,7 @@ pub mod handles;
 pub mod health;
 pub mod intact;
 pub mod leases;
+pub mod living;
 pub mod marks;
 pub mod one_leader;
 pub mod phantoms;

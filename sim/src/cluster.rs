@@ -8,7 +8,7 @@ pub mod servers;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use ledgermq_broker::state::level::GIVE_BACK;
+use ledgermq_broker::state::level::FORMAT_LEVEL;
 
 use self::options::Drawn;
 use crate::{
@@ -43,6 +43,11 @@ pub fn scene(
     let names: Vec<String> = (0..layout.broker_groups.len()).map(broker_group_name).collect();
     let (mut stage, endpoints, witness) = servers::servers(seed, (layout, &names), &drawn, board, trace);
     let history = witness.history().clone();
+    if drawn.begins_below(FORMAT_LEVEL) {
+        for name in &names {
+            history.format_level(name, 1);
+        }
+    }
     let quiet = Arc::new(AtomicBool::new(false));
     let workload = Workload {
         seed,
@@ -58,7 +63,6 @@ pub fn scene(
         history,
         witness,
         quiet,
-        gives_back_early: drawn.begins_below(GIVE_BACK),
     };
     (stage, Box::new(judge))
 }

@@ -235,6 +235,13 @@ pub enum What {
         /// Milliseconds; negative when it is behind.
         ahead_ms: i64,
     },
+    /// The format level of a broker group's state, from here on; without a word it is the latest.
+    FormatLevel {
+        /// The broker group.
+        broker_group: String,
+        /// The level (docs/formats.md).
+        level: u32,
+    },
     /// A message was received that nobody of the workload made.
     Stranger {
         /// Its message id.
@@ -311,6 +318,8 @@ struct Inner {
     owed: Owed,
     /// What was told last of each broker group's log time.
     ahead_ms: BTreeMap<String, i64>,
+    /// The same of their format levels.
+    levels: BTreeMap<String, u32>,
 }
 
 impl History {
@@ -380,6 +389,24 @@ impl History {
             broker_group: broker_group.to_owned(),
             ahead_ms,
         });
+    }
+
+    /// A broker group's state has this format level from here on.
+    pub fn format_level(&self, broker_group: &str, level: u32) {
+        self.inner().levels.insert(broker_group.to_owned(), level);
+        self.record(What::FormatLevel {
+            broker_group: broker_group.to_owned(),
+            level,
+        });
+    }
+
+    /// A replica says which format level its state has. Written down when it is above what was told; nothing is where
+    /// nobody told a level.
+    pub fn format_level_seen(&self, broker_group: &str, level: u32) {
+        let told = self.inner().levels.get(broker_group).copied();
+        if told.is_some_and(|told| told < level) {
+            self.format_level(broker_group, level);
+        }
     }
 
     /// All events so far.

@@ -26,13 +26,7 @@ pub struct Judge {
     pub witness: Witness,
     /// Tells the clients to begin nothing new.
     pub quiet: Arc<AtomicBool>,
-    /// Some replicas begin at a format level at which an answer to a repeated attempt may lose its messages, as the lost answer
-    /// gives them back (docs/decisions/0017): who holds a message is not always known then.
-    pub gives_back_early: bool,
 }
-
-/// What may be wrong for [`Judge::gives_back_early`].
-const OF_HOLDERS: [&str; 3] = ["leases: ", "attempts: ", "refusals: "];
 
 impl Scene for Judge {
     fn step(&mut self, now_ms: u64, _stage: &mut Stage<'_>, _chaos: &mut Chaos) {
@@ -58,9 +52,6 @@ impl Scene for Judge {
     fn judge(&self) -> Vec<String> {
         let events = self.history.events();
         let mut wrong = checkers::of_clients(&events);
-        if self.gives_back_early {
-            wrong.retain(|what| !OF_HOLDERS.iter().any(|checker| what.starts_with(checker)));
-        }
         wrong.extend(checkers::did_nothing(&events));
         let board = self.witness.board();
         for _ in 0..lapsed::over_elections(&events, &board.elections()) {

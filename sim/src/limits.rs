@@ -27,6 +27,10 @@ pub const LOOK_AT_DISKS_MS: u64 = 3_700;
 /// delivery got lost just before waits for the end of its lease, 60 s where it would have renewed by itself.
 pub const LIVENESS_BOUND: Duration = Duration::from_secs(90);
 
+/// Seconds after which no name server may call a replica alive that runs no more: the 5 s for which it bears silence, and
+/// what a connection that was held back still brings of the replica's last words.
+pub const CALLED_ALIVE_MAX: f64 = 20.0;
+
 /// Real time after which a run counts as hanging (watchdog of the parent process).
 pub const RUN_WALL_BOUND: Duration = Duration::from_secs(300);
 

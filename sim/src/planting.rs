@@ -4,6 +4,7 @@
 use std::{cell::Cell, io, ops::ControlFlow};
 
 use ledgermq_broker::planted as of_broker;
+use ledgermq_namesrv::planted as of_name_server;
 use ledgermq_raft_store::planted as of_log;
 use serde::Serialize;
 
@@ -71,8 +72,9 @@ pub const fn profile(bug: Bug) -> Profile {
             | of_broker::Bug::RepeatedRequestApplied
             | of_broker::Bug::VisibleTooEarly,
         )
-        | Bug::NameServer(_) => Profile::Quick,
-        Bug::Broker(_) => Profile::Default,
+        | Bug::NameServer(of_name_server::Bug::OldTermRouteAccepted) => Profile::Quick,
+        // A replica must be gone for longer than `quick` lasts.
+        Bug::Broker(_) | Bug::NameServer(of_name_server::Bug::DeadReplicaKept) => Profile::Default,
     }
 }
 

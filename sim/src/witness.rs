@@ -28,6 +28,7 @@ use crate::{
         committed_entries::CommittedEntries,
         digests::Digests,
         health::{self, Health},
+        living::Living,
         marks,
         one_leader::OneLeader,
         routes::{self, Terms, Told},
@@ -35,7 +36,7 @@ use crate::{
     },
     fleet::Fleet,
     history::{History, What},
-    limits,
+    limits, world,
 };
 
 /// A replica's own word.
@@ -119,6 +120,7 @@ struct Inner {
     committed: BTreeMap<String, CommittedEntries>,
     told: Vec<Told>,
     terms: Terms,
+    living: Living,
     audit_wanted: bool,
     looked_at_ms: u64,
     disks_looked_at: u64,
@@ -205,6 +207,7 @@ impl Witness {
             wrong.extend(inner.one_leader.see(&snapshot.broker_group, snapshot.term, &name));
         }
         wrong.extend(inner.health.see(&snapshot));
+        inner.living.runs(&snapshot.broker_group, snapshot.id, snapshot.at);
         node.last = Some(snapshot);
         self.violations(wrong);
     }
@@ -221,8 +224,11 @@ impl Witness {
 
     /// What name servers say of the routes while the run goes on.
     pub fn told_meanwhile(&self, told: &[Told]) {
+        let now = world::seconds();
         let mut inner = self.inner();
-        self.violations(told.iter().filter_map(|told| inner.terms.see(told)));
+        let mut wrong: Vec<String> = told.iter().filter_map(|told| inner.terms.see(told)).collect();
+        wrong.extend(told.iter().flat_map(|told| inner.living.see(told, now)));
+        self.violations(wrong);
     }
 
     /// Looks at the disks when it is time again.

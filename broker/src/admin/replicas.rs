@@ -62,6 +62,11 @@ impl Verb for RemoveReplica {
         let warning = removed.await?.unwrap_or_default();
         Ok(wire::RemoveReplicaResponse { warning })
     }
+
+    /// It is no member any more.
+    fn done_before(refusal: &Refusal) -> Option<Self::Reply> {
+        (refusal.code == Code::NotFound).then(wire::RemoveReplicaResponse::default)
+    }
 }
 
 impl Verb for ReplaceReplica {

@@ -37,11 +37,7 @@ impl Messaging {
         names::topic(request.topic.as_ref())?;
         let consumer_group = names::consumer_group(request.group.as_ref())?;
         let groups = self.groups_of(&call, request.topic.as_ref()).await?;
-        let fifo = self
-            .leader()
-            .view
-            .consumer_group(consumer_group)
-            .is_some_and(|group| group.fifo);
-        Ok((groups, fifo))
+        let rules = self.rules(&call, consumer_group).await?;
+        Ok((groups, rules.is_some_and(|rules| rules.fifo)))
     }
 }

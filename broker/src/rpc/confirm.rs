@@ -1,6 +1,7 @@
 //! The first renewal of leases that renew by themselves: a door tells the leader what it delivered (see
 //! [`crate::delivered`]). Internal: no client calls it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ledgermq_proto::rocketmq::Code;
@@ -62,24 +63,43 @@ impl Verb for Confirm {
             last: QueueOffset(*last),
             lease: LeaseId(*lease),
         });
-        let held = held(leader, (&request.consumer_group, &request.topic), stretches);
-        for spans in held.chunks(limits::RENEW_BATCH_MAX) {
-            let renew = Renew {
-                consumer_group: request.consumer_group.clone(),
-                topic: request.topic.clone(),
-                spans: spans.to_vec(),
-            };
-            mark("delivery_confirmed");
-            leader.propose(leader.request_id(), Action::Renew(renew)).await?;
+        let of = (request.consumer_group.as_str(), request.topic.as_str());
+        // What is acknowledged meanwhile leaves the rest of its span in pieces that the command does not name.
+        for round in 0..limits::RENEW_ROUNDS {
+            let held = held(leader, of, stretches.clone());
+            if held.is_empty() {
+                break;
+            }
+            if round > 0 {
+                mark("delivery_confirmed_again");
+            }
+            for spans in held.chunks(limits::RENEW_BATCH_MAX) {
+                let renew = Renew {
+                    consumer_group: request.consumer_group.clone(),
+                    topic: request.topic.clone(),
+                    spans: spans.to_vec(),
+                };
+                mark("delivery_confirmed");
+                leader.propose(leader.request_id(), Action::Renew(renew)).await?;
+            }
         }
         Ok(Done {})
     }
 }
 
-/// What of these stretches is not acknowledged yet, as far as this replica knows.
+/// What of these stretches is neither acknowledged nor confirmed yet, as far as this replica knows.
 fn held(leader: &Leader, of: (&str, &str), stretches: impl Iterator<Item = Stretch>) -> Vec<RenewSpan> {
-    let spans = stretches.flat_map(|s| leader.view.self_renewing(of, s.queue_id, (s.first, s.last), s.lease));
+    let spans = stretches.flat_map(|s| leader.view.unconfirmed(of, s.queue_id, (s.first, s.last), s.lease));
     spans.collect()
+}
+
+/// Whether this replica has seen all of a delivery acknowledged. What it holds may be a moment old, or nothing while another
+/// replica's state is on its way; then it knows nothing of the leases.
+fn is_seen_done(leader: &Leader, delivery: &Delivery) -> bool {
+    let of = (delivery.consumer_group.as_str(), delivery.topic.as_str());
+    let applied = leader.view.applied().map_or(0, |id| id.index.get());
+    let knows = delivery.stretches.iter().all(|stretch| stretch.lease.0 <= applied);
+    knows && held(leader, of, delivery.stretches.iter().copied()).is_empty()
 }
 
 /// Confirms what this door delivered to clients that live and have not acknowledged it yet.
@@ -88,22 +108,26 @@ pub async fn confirm_deliveries(door: Arc<Door>) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        for delivery in door.delivered.due() {
-            if door.leader.clients.lives(client_hash(&delivery.client_id)) {
-                confirm(&door, delivery).await;
+        let mut due = door.delivered.due();
+        let mut untold = VecDeque::new();
+        while untold.len() < limits::CONFIRM_FAILURES as usize
+            && let Some(reply) = due.pop_front()
+        {
+            let delivery = &reply.delivery;
+            let needed = door.leader.clients.lives(client_hash(&delivery.client_id));
+            if needed && !is_seen_done(&door.leader, delivery) && !confirm(&door, delivery).await {
+                untold.push_back(reply);
             }
         }
+        untold.append(&mut due);
+        door.delivered.put_back(untold);
     }
 }
 
-async fn confirm(door: &Door, delivery: Delivery) {
-    // What this replica knows may be a moment old, yet what it has seen acknowledged needs no call.
-    let of = (delivery.consumer_group.as_str(), delivery.topic.as_str());
-    if held(&door.leader, of, delivery.stretches.iter().copied()).is_empty() {
-        return;
-    }
+/// True when the leader has taken it.
+async fn confirm(door: &Door, delivery: &Delivery) -> bool {
     let call = Call {
-        client_id: delivery.client_id,
+        client_id: delivery.client_id.clone(),
         language: Language::Unknown,
         client_version: String::new(),
         peer_host: String::new(),
@@ -112,11 +136,13 @@ async fn confirm(door: &Door, delivery: Delivery) {
         deadline: Instant::now() + limits::HOLD,
     };
     let arrived = Arrived {
-        consumer_group: delivery.consumer_group,
-        topic: delivery.topic,
+        consumer_group: delivery.consumer_group.clone(),
+        topic: delivery.topic.clone(),
         stretches: words(&delivery.stretches),
     };
-    if let Err(refusal) = door.call::<Confirm>(&call, &arrived).await {
+    let told = door.call::<Confirm>(&call, &arrived).await;
+    if let Err(refusal) = &told {
         tracing::debug!(%refusal, "deliveries were not confirmed");
     }
+    told.is_ok()
 }

@@ -307,6 +307,9 @@ impl Request<'_> {
             reserved: &reserved,
         })?;
         reserved.add(&plan.ranges);
+        if plan.ranges.is_empty() && plan.hindered {
+            lane.hindered.store(true, Ordering::Relaxed);
+        }
         drop(reserved);
         let reservation = grant::Reservation::new(Arc::clone(lane), plan.ranges.clone());
         Ok((plan, reservation))

@@ -1,26 +1,26 @@
 //! Telemetry (grpc.md B.10): answers each Settings with the merged ones, complete, with status OK (G.5 says which client
 //! breaks on which gap); ends when the client half-closes or this process stops.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_proto::rocketmq::settings::PubSub;
 use ledgermq_proto::rocketmq::telemetry_command::Command;
 use ledgermq_proto::rocketmq::{
-    ClientType, CustomizedBackoff, ExponentialBackoff, Metric, ReconnectEndpointsCommand, RetryPolicy, Settings,
+    ClientType, Code, CustomizedBackoff, ExponentialBackoff, Metric, ReconnectEndpointsCommand, RetryPolicy, Settings,
     TelemetryCommand, retry_policy::Strategy,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Messaging;
+use super::rules::Rules;
 use crate::call::Call;
 use crate::door::stops;
 use crate::language::Language;
 use crate::limits;
 use crate::refusal::{Refusal, ok};
 use crate::state::limits::{MAX_ATTEMPTS_DEFAULT, SCHEDULE_MS};
-use crate::state::topic::ConsumerGroup;
 use crate::validate::{names, properties, receive};
 
 /// Attempts of a producer. The Python library takes the next queue of one counter shared by its threads at each try, so
@@ -68,7 +68,7 @@ impl Messaging {
                 },
             };
             let answer = match &call {
-                Ok(call) => self.answer(call, command),
+                Ok(call) => self.answer(call, command).await,
                 Err(refusal) => {
                     let status = Some(refusal.status(Language::Unknown));
                     Some(Ok(TelemetryCommand { status, command: None }))
@@ -82,14 +82,18 @@ impl Messaging {
         }
     }
 
-    fn answer(&self, call: &Call, command: TelemetryCommand) -> Option<Result<TelemetryCommand, tonic::Status>> {
+    async fn answer(&self, call: &Call, command: TelemetryCommand) -> Option<Result<TelemetryCommand, tonic::Status>> {
         self.leader().clients.heard(&call.client_id);
         match command.command {
-            Some(Command::Settings(settings)) => Some(match self.merged(call, settings) {
+            Some(Command::Settings(settings)) => Some(match self.merged(call, settings).await {
                 Ok(settings) => Ok(TelemetryCommand {
                     status: Some(ok()),
                     command: Some(Command::Settings(settings)),
                 }),
+                // The client opens the stream again.
+                Err(refusal) if refusal.code == Code::HaNotAvailable => {
+                    Err(tonic::Status::unavailable(refusal.message))
+                }
                 Err(refusal) => Err(tonic::Status::invalid_argument(refusal.message)),
             }),
             // Answers to commands that this server does not send yet.
@@ -97,7 +101,7 @@ impl Messaging {
         }
     }
 
-    fn merged(&self, call: &Call, settings: Settings) -> Result<Settings, Refusal> {
+    async fn merged(&self, call: &Call, settings: Settings) -> Result<Settings, Refusal> {
         properties::client(&settings.client_properties)?;
         let group = match &settings.pub_sub {
             Some(PubSub::Publishing(publishing)) => {
@@ -111,28 +115,31 @@ impl Messaging {
                 for entry in &subscription.subscriptions {
                     names::topic(entry.topic.as_ref())?;
                     match receive::filter(entry.expression.as_ref()) {
-                        Err(refusal) if refusal.code != ledgermq_proto::rocketmq::Code::NotImplemented => {
-                            return Err(refusal);
-                        }
+                        Err(refusal) if refusal.code != Code::NotImplemented => return Err(refusal),
                         _ => {}
                     }
                 }
-                self.leader().view.consumer_group(name)
+                // The stream lives for long, what it asks does not.
+                let call = Call {
+                    request_id: self.leader().request_id(),
+                    deadline: Instant::now() + limits::HOLD,
+                    ..call.clone()
+                };
+                self.rules(&call, name).await?
             }
             None => {
-                let code = ledgermq_proto::rocketmq::Code::BadRequest;
                 return Err(Refusal::new(
-                    code,
+                    Code::BadRequest,
                     "the settings have neither publishing nor subscription",
                 ));
             }
         };
-        Ok(merge(settings, group, call.language))
+        Ok(merge(settings, group.as_ref(), call.language))
     }
 }
 
 /// The client's own settings with the server's values in their places (grpc.md B.10).
-fn merge(mut settings: Settings, group: Option<Arc<ConsumerGroup>>, language: Language) -> Settings {
+fn merge(mut settings: Settings, group: Option<&Rules>, language: Language) -> Settings {
     let lite = settings.client_type == Some(ClientType::LitePushConsumer as i32)
         || settings.client_type == Some(ClientType::LiteSimpleConsumer as i32);
     match &mut settings.pub_sub {
@@ -154,15 +161,15 @@ fn merge(mut settings: Settings, group: Option<Arc<ConsumerGroup>>, language: La
             });
         }
         Some(PubSub::Subscription(subscription)) => {
-            subscription.fifo = Some(group.as_ref().is_some_and(|group| group.fifo));
+            subscription.fifo = Some(group.is_some_and(|group| group.fifo));
             subscription.receive_batch_size = Some(limits::RECEIVE_BATCH_MAX as i32);
             subscription.long_polling_timeout = Some(duration(limits::POLLING_MAX));
             if lite {
                 subscription.lite_subscription_quota = Some(2000);
                 subscription.max_lite_topic_size = Some(64);
             }
-            let attempts = group.as_ref().map_or(MAX_ATTEMPTS_DEFAULT, |group| group.max_attempts);
-            let schedule = group.as_ref().map_or(&SCHEDULE_MS[..], |group| &group.schedule_ms);
+            let attempts = group.map_or(MAX_ATTEMPTS_DEFAULT, |group| group.max_attempts);
+            let schedule = group.map_or(&SCHEDULE_MS[..], |group| &group.schedule_ms);
             let next = schedule.iter().map(|ms| duration(Duration::from_millis(*ms))).collect();
             settings.backoff_policy = Some(RetryPolicy {
                 max_attempts: i32::try_from(attempts).unwrap_or(i32::MAX),

@@ -7,7 +7,7 @@ use super::kv::{Family, Kv, for_each_pair};
 use super::limits;
 use super::machine::Settings;
 use super::meta::{self, Meta};
-use super::progress::Progress;
+use super::progress::{Progress, SpanPlace};
 use super::queue::{IndexError, QueueState, TopicState, Topics};
 use super::recent::Recent;
 use super::run::{Run, read_entry, run_key, run_key_first};
@@ -70,6 +70,23 @@ pub(crate) fn of_topic(topic: TopicId) -> std::ops::RangeInclusive<(TopicId, Con
 }
 
 impl Hot {
+    /// Spans in self-renewing leases that end after `from_ms` and by `upto_ms`, each with its topic, its consumer group's
+    /// progress there and its place.
+    pub fn self_renewing(
+        &self,
+        from_ms: u64,
+        upto_ms: u64,
+    ) -> impl Iterator<Item = (&Progress, &Topic, SpanPlace, &Span)> {
+        let known = self.progress.iter().filter_map(|((topic, _), progress)| {
+            let topic = &*self.topics.of(*topic)?.topic;
+            Some((topic, progress))
+        });
+        known.flat_map(move |(topic, progress)| {
+            let places = progress.renewals(from_ms, upto_ms);
+            places.filter_map(move |place| Some((progress, topic, place, progress.span_of(place.0, place.1)?.1)))
+        })
+    }
+
     /// Where a consumer group that never consumed a topic starts in its queues.
     pub fn start(state: &TopicState, from: ConsumeFrom) -> Vec<QueueOffset> {
         let place = |queue: &QueueState| match from {

@@ -33,6 +33,8 @@ pub const REQUEST_IDS: usize = 500_000;
 pub const CACHED_RECORDS: usize = 131_072;
 /// Spans told by one question for due renewals.
 pub const RENEWALS_PER_QUESTION: usize = 4_096;
+/// Messages of clients that are gone which one question names.
+pub const RELEASES_PER_QUESTION: usize = 1_024;
 /// Deliveries of one message by default, then it goes to the dead letters (grpc.md B.10).
 pub const MAX_ATTEMPTS_DEFAULT: u32 = 17;
 /// First stretch of a self-renewing lease, milliseconds.

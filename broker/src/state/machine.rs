@@ -124,7 +124,7 @@ impl StateMachine {
             }
             false => Hot::empty(&settings),
         };
-        let released = watch::Sender::new(hot.meta.cut);
+        let released = watch::Sender::new(hot.meta.released());
         let format_level = watch::Sender::new(hot.meta.format_level);
         let shared = Arc::new(Shared {
             hot: RwLock::new(hot),
@@ -334,7 +334,7 @@ impl Machine for StateMachine {
         drop(hot);
         self.is_whole = true;
         self.failed = None;
-        self.shared.released.send_replace(meta.cut);
+        self.shared.released.send_replace(meta.released());
         self.shared.format_level.send_replace(meta.format_level);
         self.effects.topics_changed();
         Ok(())

@@ -52,6 +52,12 @@ impl Default for Meta {
 }
 
 impl Meta {
+    /// The log may forget up to here once this is durable: what the cut let go of, but nothing that is still to be applied. The
+    /// cut of an export may be ahead of the entry that it was installed under.
+    pub fn released(&self) -> LogIndex {
+        self.cut.min(self.applied.map_or(LogIndex(0), |applied| applied.index))
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let id = self.applied.expect("written once something is applied");
         let mut writer = Writer::with_capacity(37);

@@ -3,7 +3,7 @@
 //! The plan only reads. What it proposes becomes true when its lease command is applied, which checks all again.
 
 use super::command::PlannedRange;
-use super::identity::{QueueOffset, TopicId};
+use super::identity::{LeaseId, QueueOffset, TopicId};
 use super::outcome::ConsumeError;
 use ledgermq_raft_store::types::LogIndex;
 use std::collections::BTreeMap;
@@ -135,6 +135,8 @@ pub struct Plan {
     pub first_contact: bool,
     /// Whether there is more to look at right away: the bound of one plan was reached.
     pub more: bool,
+    /// Whether something was left alone because another receive has planned there; it is to be looked at once that one ends.
+    pub hindered: bool,
 }
 
 /// One message of a plan.
@@ -212,10 +214,25 @@ pub struct RenewDue {
     pub consumer_group: String,
     /// Name of the topic.
     pub topic: String,
-    /// [`super::identity::client_hash`] of the client that holds it.
-    pub client: u64,
     /// What to put into the command.
     pub span: super::command::RenewSpan,
+}
+
+/// A message whose holder is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    /// Name of the consumer group.
+    pub consumer_group: String,
+    /// Name of the topic.
+    pub topic: String,
+    /// The topic's number.
+    pub topic_id: TopicId,
+    /// Its queue.
+    pub queue_id: u32,
+    /// Its place there.
+    pub offset: QueueOffset,
+    /// The lease by which it is held.
+    pub lease: LeaseId,
 }
 
 /// Why nothing can be planned.

@@ -142,6 +142,7 @@ impl Planner<'_> {
         let length = record.location.length as usize;
         if !self.plan.records.is_empty() && self.bytes + length > self.request.max_bytes {
             self.bytes = self.request.max_bytes;
+            self.plan.more = true;
             return false;
         }
         self.bytes += length;
@@ -197,10 +198,14 @@ impl Planner<'_> {
                 continue;
             };
             if progress.group.fifo {
-                if !self.request.reserved.has_queue(queue_id) {
+                if self.request.reserved.has_queue(queue_id) {
+                    self.plan.hindered = true;
+                } else {
                     self.again_in_order(queue_id, span.message_group)?;
                 }
-            } else if !self.request.reserved.overlaps(queue_id, first, span.last) {
+            } else if self.request.reserved.overlaps(queue_id, first, span.last) {
+                self.plan.hindered = true;
+            } else {
                 self.again_span(queue_id, first, span)?;
             }
         }
@@ -288,6 +293,7 @@ impl Planner<'_> {
 
     fn fresh_in_order(&mut self, queue_id: u32) -> Result<(), IndexError> {
         if self.request.reserved.has_queue(queue_id) {
+            self.plan.hindered = true;
             return Ok(());
         }
         let end = self.state.queues[queue_id as usize].end;

@@ -8,7 +8,9 @@ use super::kv::KvError;
 use super::limits;
 use super::machine::Shared;
 use super::meta::{self, Meta};
-use super::plan::{Plan, PlanError, PlanRequest, QueueBounds, QueueProgress, RecordLocation, RenewDue, ToCarryOver};
+use super::plan::{
+    Abandoned, Plan, PlanError, PlanRequest, QueueBounds, QueueProgress, RecordLocation, RenewDue, ToCarryOver,
+};
 use super::planner;
 use super::queue::Ahead;
 use super::reference::Reference;
@@ -112,8 +114,8 @@ impl View {
         planner::plan(&self.shared.read(), &*self.shared.kv, request)
     }
 
-    /// The self-renewing spans of a lease among these offsets of a queue.
-    pub fn self_renewing(
+    /// The self-renewing spans of a lease among these offsets of a queue whose first renewal is still to come.
+    pub fn unconfirmed(
         &self,
         (consumer_group, topic): (&str, &str),
         queue_id: u32,
@@ -129,7 +131,7 @@ impl View {
         };
         let spans = progress.spans_within(queue_id, first, last);
         spans
-            .filter(|(_, span)| span.lease == lease && span.renewal.is_some())
+            .filter(|(_, span)| span.lease == lease && span.renewal.is_some_and(|renewal| renewal.count == 0))
             .map(|(first, span)| RenewSpan {
                 queue_id,
                 first,
@@ -138,36 +140,48 @@ impl View {
             .collect()
     }
 
-    /// Confirmed self-renewing leases that end within the next [`limits::RENEW_AHEAD_MS`] after `now_ms`; at most
-    /// [`limits::RENEWALS_PER_QUESTION`].
-    pub fn auto_renew_due(&self, now_ms: u64) -> Vec<RenewDue> {
+    /// Confirmed self-renewing leases of clients that live, as `lives` says of their hashes, which end within the next
+    /// [`limits::RENEW_AHEAD_MS`] after `now_ms`; at most [`limits::RENEWALS_PER_QUESTION`].
+    pub fn auto_renew_due(&self, now_ms: u64, lives: impl Fn(u64) -> bool) -> Vec<RenewDue> {
         let hot = self.shared.read();
         let now_ms = now_ms.max(hot.meta.log_time_ms);
-        let mut due = Vec::new();
-        for ((topic, _), progress) in &hot.progress {
-            let Some(state) = hot.topics.of(*topic) else { continue };
-            let room = limits::RENEWALS_PER_QUESTION - due.len();
-            for (queue_id, first) in progress.renewals(now_ms, now_ms + limits::RENEW_AHEAD_MS).take(room) {
-                let Some((_, span)) = progress.span_of(queue_id, first) else {
-                    continue;
-                };
-                // The first renewal is the word of the door that delivered it.
-                if span.renewal.is_none_or(|renewal| renewal.count == 0) {
-                    continue;
-                }
-                due.push(RenewDue {
-                    consumer_group: progress.group.name.clone(),
-                    topic: state.topic.name.clone(),
-                    client: span.client,
-                    span: RenewSpan {
+        let of = hot.self_renewing(now_ms, now_ms + limits::RENEW_AHEAD_MS);
+        // The first renewal is the word of the door that delivered it.
+        let confirmed = of.filter(|(_, _, _, span)| span.renewal.is_some_and(|renewal| renewal.count > 0));
+        confirmed
+            .filter(|(_, _, _, span)| lives(span.client))
+            .take(limits::RENEWALS_PER_QUESTION)
+            .map(|(progress, topic, (queue_id, first), span)| RenewDue {
+                consumer_group: progress.group.name.clone(),
+                topic: topic.name.clone(),
+                span: RenewSpan {
+                    queue_id,
+                    first,
+                    lease: span.lease,
+                },
+            })
+            .collect()
+    }
+
+    /// Messages in self-renewing leases of clients that live no more, as `lives` says of their hashes, which do not come back
+    /// within [`limits::RELEASE_MS`] after `now_ms` anyway; at most [`limits::RELEASES_PER_QUESTION`].
+    pub fn abandoned(&self, now_ms: u64, lives: impl Fn(u64) -> bool) -> Vec<Abandoned> {
+        let hot = self.shared.read();
+        let now_ms = now_ms.max(hot.meta.log_time_ms);
+        let of = hot.self_renewing(now_ms + limits::RELEASE_MS, u64::MAX);
+        let messages =
+            of.filter(|(_, _, _, span)| !lives(span.client))
+                .flat_map(|(progress, topic, (queue_id, first), span)| {
+                    (first.0..=span.last.0).map(move |offset| Abandoned {
+                        consumer_group: progress.group.name.clone(),
+                        topic: topic.name.clone(),
+                        topic_id: topic.id,
                         queue_id,
-                        first,
+                        offset: QueueOffset(offset),
                         lease: span.lease,
-                    },
+                    })
                 });
-            }
-        }
-        due
+        messages.take(limits::RELEASES_PER_QUESTION).collect()
     }
 
     /// Time of the last command, unix milliseconds.
@@ -208,8 +222,8 @@ impl View {
         }
         let Some(meta) = before else { return Ok(None) };
         self.shared.released.send_if_modified(|released| {
-            let later = meta.cut > *released;
-            *released = meta.cut.max(*released);
+            let later = meta.released() > *released;
+            *released = meta.released().max(*released);
             later
         });
         Ok(meta.applied)

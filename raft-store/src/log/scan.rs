@@ -212,7 +212,9 @@ pub fn evidence(file: &Arc<dyn DiskFile>, segment: &SegmentHeader, start: u32) -
             }
             Ok(_) => ALIGNMENT as u64,
             Err(HeaderError::Version(version)) => {
-                evidence.version = Some(version);
+                if FrameHeader::names(window.at(position, FRAME_HEADER_BYTES)?, segment) {
+                    evidence.version = Some(version);
+                }
                 ALIGNMENT as u64
             }
             Err(_) => ALIGNMENT as u64,

@@ -54,13 +54,27 @@ impl Sweeper {
         if fits && self.shared.spares().len() < SPARES_MAX && readers_left(&file).await {
             let spare = spare_name(number);
             self.disk.rename(&path, &self.dir.join(&spare))?;
-            self.disk.sync_dir(&self.dir).await?;
+            self.sync_dir().await?;
             self.shared.spares().push_back(spare);
             mark("segment_spared");
             return Ok(());
         }
         self.disk.remove(&path)?;
-        self.disk.sync_dir(&self.dir).await
+        self.sync_dir().await
+    }
+
+    /// Makes the folder's names durable. When that fails the log must not go on: the name of a segment that the writer has
+    /// just made may be among those that are lost, and the writer's own sync of the folder would be told nothing any more.
+    async fn sync_dir(&self) -> io::Result<()> {
+        let synced = self.disk.sync_dir(&self.dir).await;
+        if let Err(error) = &synced {
+            let refused = self.shared.stop(&format!("the folder could not be synced: {error}"));
+            refused
+                .into_iter()
+                .for_each(|op| op.refuse("its folder could not be synced"));
+            self.shared.notify.notify_one();
+        }
+        synced
     }
 }
 

@@ -260,6 +260,10 @@ impl Writer {
                 synced => synced,
             };
             synced?;
+            // A failure that the sweeper met belongs to this folder too, and is told once.
+            if let Some(reason) = self.shared.stopped() {
+                return Err(io::Error::other(reason));
+            }
             self.shared.histogram.count(started.elapsed());
         }
         if !self.batch.positions.is_empty() {
@@ -309,7 +313,8 @@ impl Writer {
     async fn seal(&mut self) -> io::Result<()> {
         let (durable_end, last) = {
             let index = self.shared.index();
-            (index.durable_end(), index.last())
+            // Not the last one: another may have come that is not written yet.
+            (index.durable_end(), index.state().durable)
         };
         if let (Some(segment), Some(last), true) = (&mut self.store.segment, last, self.store.unsealed) {
             let buffer = &mut self.store.buffer;

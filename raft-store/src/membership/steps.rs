@@ -284,7 +284,13 @@ impl Membership {
             };
         }
         let gone = BTreeSet::from([old.get()]);
-        let leaves = match voted || !settled {
+        // A learner is in no configuration, also while another change is half done.
+        let votes = voted
+            || membership
+                .get_joint_config()
+                .iter()
+                .any(|voters| voters.contains(&old.get()));
+        let leaves = match votes {
             true => ChangeMembers::RemoveVoters(gone),
             false => ChangeMembers::RemoveNodes(gone),
         };

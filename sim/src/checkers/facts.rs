@@ -3,10 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use ledgermq_broker::state::level::GIVE_BACK;
+
 use crate::history::{Bounds, Event, Group, Op, Progress, Receive, Settle, Stored, What};
 
 /// What is known of log time may be wrong by this much, seconds.
 pub const LOG_TIME_TOLERANCE: f64 = 1.5;
+
+/// What a leader that saw the old format level goes on to propose is applied within this time after the level rose,
+/// seconds.
+const OLD_PROPOSALS: f64 = 10.0;
 
 /// Where a message lies: broker group, queue, offset. The broker group is empty and the queue -1 where nobody said.
 pub type Place<'a> = (&'a str, i64, i64);
@@ -92,6 +98,9 @@ pub struct Facts<'a> {
     pub first: BTreeMap<Queue<'a>, i64>,
     /// By broker group, in order of time: from when on log time is ahead, and by how many seconds.
     pub ahead: BTreeMap<&'a str, Vec<(f64, f64)>>,
+    /// By broker group: until when answers whose delivery failed were given back from under those that repeated them.
+    /// For a broker group that is not there, never.
+    pub gives_back_early: BTreeMap<&'a str, f64>,
     /// Progress of consumer groups.
     pub progress: Vec<&'a Progress>,
     /// Messages of strangers.
@@ -166,6 +175,13 @@ impl<'a> Facts<'a> {
                 let ahead = (*ahead_ms as f64) / 1_000.0;
                 self.ahead.entry(broker_group).or_default().push((t, ahead));
             }
+            What::FormatLevel { broker_group, level } => {
+                let until = match *level < GIVE_BACK {
+                    true => f64::INFINITY,
+                    false => t + OLD_PROPOSALS,
+                };
+                self.gives_back_early.insert(broker_group, until);
+            }
             What::Progress(progress) => self.progress.push(progress),
             What::Stranger { message_id } => self.strangers.push(message_id),
             What::Fault { .. } | What::Healed {} => {}
@@ -180,6 +196,14 @@ impl<'a> Facts<'a> {
     pub fn is_forgotten(&self, topic: &str, (broker_group, queue, offset): Place<'_>) -> bool {
         let first = self.first.get(&(broker_group, topic, queue));
         first.is_some_and(|first| offset < *first)
+    }
+
+    /// Whether a delivery makes its consumer the message's holder. Below format level 3 it may have been given back at once:
+    /// docs/decisions/0017.
+    pub fn holds(&self, (at, receive): &(f64, &Receive)) -> bool {
+        let group = receive.broker_group.as_deref().unwrap_or_default();
+        let until = self.gives_back_early.get(group);
+        until.is_none_or(|until| receive.called.unwrap_or(*at) >= *until)
     }
 
     /// By how many seconds log time was ahead between two times, at least and at most. The first word after them counts
@@ -230,6 +254,17 @@ impl<'a> Facts<'a> {
 mod tests {
     use super::*;
     use crate::history::story::Story;
+
+    #[test]
+    fn who_holds_a_message_is_known_once_the_level_has_risen() {
+        let story = Story::new().format_level(1).receive("g", "t", "a", 0, 1);
+        let story = story.format_level(GIVE_BACK).receive("g", "t", "a", 0, 2);
+        let story = story.after(OLD_PROPOSALS).receive("g", "t", "a", 0, 3);
+        let facts = Facts::of(story.events());
+        let received = &facts.handled[&("g", "t", "a")].received;
+        let held: Vec<bool> = received.iter().map(|received| facts.holds(received)).collect();
+        assert_eq!(held, [false, false, true]);
+    }
 
     #[test]
     fn log_time_is_what_was_said_last_and_next() {

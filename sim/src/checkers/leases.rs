@@ -11,7 +11,8 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
         for pair in handled.received.windows(2) {
             let ((held_at, held), (at, next)) = (&pair[0], &pair[1]);
             let same_call = held.consumer == next.consumer && held.called == next.called;
-            let Some(free_at) = free_at(handled, *held_at, held, *at).filter(|_| !same_call) else {
+            let holds = !same_call && facts.holds(&pair[0]);
+            let Some(free_at) = free_at(handled, *held_at, held, *at).filter(|_| holds) else {
                 continue;
             };
             let of = next.broker_group.as_deref();
@@ -66,6 +67,14 @@ mod tests {
         assert_eq!(found(&held.clone().after(10.0).receive("g", "t", "a", 0, 2)), 0);
         assert_eq!(found(&held.clone().after(5.0).receive("g", "t", "a", 0, 2)), 1);
         assert_eq!(found(&held.receive("h", "t", "a", 0, 1)), 0, "another consumer group");
+    }
+
+    #[test]
+    fn an_old_format_level_gives_back_early() {
+        let old = Story::new().format_level(1).receive("g", "t", "a", 0, 1);
+        assert_eq!(found(&old.clone().receive("g", "t", "a", 0, 2)), 0);
+        let risen = old.format_level(3).after(20.0).receive("g", "t", "a", 0, 2);
+        assert_eq!(found(&risen.receive("g", "t", "a", 0, 3)), 1);
     }
 
     #[test]

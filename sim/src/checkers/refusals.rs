@@ -22,7 +22,7 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
             let of = held.broker_group.as_deref();
             let ((least, _), (_, most)) = (facts.ahead(of, (called, held_at)), facts.ahead(of, (begun, refused)));
             let over = refused + (most - least) + LOG_TIME_TOLERANCE > called + lasts.as_secs_f64();
-            if !over && !is_forgotten(facts, held) {
+            if !over && facts.holds(&(held_at, held)) && !is_forgotten(facts, held) {
                 let consumer = &settle.consumer;
                 wrong.push(format!(
                     "{key} of {topic} was handed to {consumer} of {group} at {held_at:.3} s, whose handle was refused at {refused:.3} s"
@@ -79,6 +79,8 @@ mod tests {
         assert_eq!(found(&late), 0, "in log time it has ended");
         let changed = held.clone().change("g", "t", "a", 60_000);
         assert_eq!(found(&changed.refused("g", "t", "a")), 0, "by which handle?");
+        let old = Story::new().format_level(1).receive("g", "t", "a", 0, 1);
+        assert_eq!(found(&old.refused("g", "t", "a")), 0, "given back early");
         let forgotten = held.refused("g", "t", "a").bounds("r", "t", 1, 1);
         assert_eq!(found(&forgotten), 0, "forgotten");
     }

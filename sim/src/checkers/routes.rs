@@ -14,6 +14,8 @@ pub struct Told {
     pub term: u64,
     /// The leader's number.
     pub leader: Option<u64>,
+    /// The numbers of the replicas that it calls alive; a broker says nothing of that.
+    pub alive: Vec<u64>,
 }
 
 /// The newest term of each broker group that each name server has told.
@@ -64,6 +66,7 @@ mod tests {
                 broker_group: "a".to_owned(),
                 term,
                 leader,
+                alive: Vec::new(),
             }]
         };
         assert!(check(&truth, &told(5, Some(2))).is_empty());

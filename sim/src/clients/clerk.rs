@@ -127,6 +127,7 @@ async fn ask_registry((by, client): &Registry) -> Option<Vec<Told>> {
         broker_group: group.name,
         term: group.term,
         leader: group.leader,
+        alive: group.replicas.iter().filter(|it| it.alive).map(|it| it.id).collect(),
     });
     Some(told.collect())
 }
@@ -144,6 +145,7 @@ async fn ask_routes(host: &Host, doors: &[(String, Admin)], registries: &[Regist
             broker_group,
             term: 0,
             leader: None,
+            alive: Vec::new(),
         })
     };
     for (by, admin) in doors.iter().filter(|(by, _)| is_seated(by)) {
@@ -153,6 +155,7 @@ async fn ask_routes(host: &Host, doors: &[(String, Admin)], registries: &[Regist
                 broker_group: group.name,
                 term: group.term,
                 leader: group.leader,
+                alive: Vec::new(),
             })),
             _ => told.extend(silent(by)),
         }

@@ -61,8 +61,12 @@ pub(super) async fn ledger(host: Host) -> turmoil::Result {
             true => Duration::from_millis(draws.between(70_000, 90_000)),
             false => Duration::from_millis(draws.between(5_000, 40_000)),
         };
-        me.works
-            .set(works_long.then(|| Duration::from_millis(draws.between(41_000, 58_000))));
+        // Over one message, or over each: then it acknowledges while the door confirms what it delivered.
+        me.works.set(match works_long.then(|| draws.percent(50)) {
+            None => Work::Quick,
+            Some(true) => Work::Once(Duration::from_millis(draws.between(41_000, 58_000))),
+            Some(false) => Work::Each(Duration::from_millis(draws.between(500, 4_000))),
+        });
         tokio::select! {
             biased;
             () = me.consume(&mut draws) => {}
@@ -102,8 +106,20 @@ struct Push<'a> {
     net: Arc<dyn Net>,
     access_points: Vec<String>,
     stubs: std::cell::RefCell<BTreeMap<String, Stub>>,
+    /// How it works.
+    works: std::cell::Cell<Work>,
+}
+
+/// How long a consumer is at work before it acknowledges.
+#[derive(Clone, Copy, Default)]
+enum Work {
+    /// Not at all.
+    #[default]
+    Quick,
     /// So long over the next message.
-    works: std::cell::Cell<Option<Duration>>,
+    Once(Duration),
+    /// So long over each message.
+    Each(Duration),
 }
 
 impl<'a> Push<'a> {
@@ -296,9 +312,14 @@ impl<'a> Push<'a> {
         }
         let mut refused: Vec<Option<String>> = Vec::new();
         for held in taken {
-            if let Some(long) = self.works.take() {
-                self.host.tell(&format!("works long over {}", held.key));
-                sleep(long).await;
+            match self.works.get() {
+                Work::Quick => {}
+                Work::Once(long) => {
+                    self.works.set(Work::Quick);
+                    self.host.tell(&format!("works long over {}", held.key));
+                    sleep(long).await;
+                }
+                Work::Each(long) => sleep(long).await,
             }
             // In a message group what comes after a refused message waits for it: it is given back untouched.
             let behind = refused.contains(&held.message_group);

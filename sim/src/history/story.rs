@@ -105,6 +105,14 @@ impl Story {
         })
     }
 
+    /// From now on the state has this format level.
+    pub fn format_level(self, level: u32) -> Story {
+        self.add(What::FormatLevel {
+            broker_group: "broker-a".to_owned(),
+            level,
+        })
+    }
+
     fn settle(&self, op: Op, consumer_group: &str, topic: &str, key: &str) -> Settle {
         Settle {
             op,

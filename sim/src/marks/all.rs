@@ -3,6 +3,10 @@
 /// Name and meaning of every mark, by name.
 pub const ALL: &[(&str, &str)] = &[
     (
+        "abandoned_given_back",
+        "messages of a consumer that nobody heard of for two minutes were given back",
+    ),
+    (
         "all_down",
         "fault: all processes were stopped and started again in any order",
     ),
@@ -39,6 +43,10 @@ pub const ALL: &[(&str, &str)] = &[
         "an entry was committed by others, and waited until it was durable on this replica",
     ),
     (
+        "consumer_group_asked",
+        "a door that did not know a consumer group asked the leader for its rules",
+    ),
+    (
         "covered_entry_skipped",
         "an entry came by the log whose effect an installed snapshot had brought already",
     ),
@@ -60,6 +68,10 @@ pub const ALL: &[(&str, &str)] = &[
     (
         "delivery_confirmed",
         "a door confirmed what it had delivered to a consumer whose leases renew by themselves",
+    ),
+    (
+        "delivery_confirmed_again",
+        "what a consumer acknowledged meanwhile left pieces that were confirmed by another command",
     ),
     ("digest_made", "a replica hashed its state"),
     ("election", "a replica became leader and serves"),
@@ -233,6 +245,10 @@ pub const ALL: &[(&str, &str)] = &[
     (
         "snapshot_found_at_start",
         "a replica found a received snapshot when it started",
+    ),
+    (
+        "snapshot_here_already",
+        "a replica was sent a snapshot again that it had installed, as the answer got lost",
     ),
     (
         "snapshot_of_deposed_leader",

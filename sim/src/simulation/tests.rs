@@ -3,6 +3,16 @@
 use std::time::Duration;
 
 use ledgermq_client::{Message, Producer};
+use ledgermq_proto::{
+    headers,
+    net::{ChannelOptions, channel},
+    rocketmq::{
+        ClientType, HeartbeatRequest, MessageQueue, ReceiveMessageRequest, Resource,
+        messaging_service_client::MessagingServiceClient, receive_message_response::Content,
+    },
+};
+use tokio::time::sleep;
+use tonic::{Request, transport::Channel};
 
 use super::*;
 use crate::faults::{Fault, Target};
@@ -148,4 +158,103 @@ fn every_way_to_be_wrong_is_a_violation_with_the_seed() {
         cluster(5).app("shop", stays).eventually("it is sold", |_| false),
         "not so: it is sold",
     );
+}
+
+/// A client of the bare protocol.
+struct Bare {
+    stub: MessagingServiceClient<Channel>,
+    client_id: &'static str,
+}
+
+impl Bare {
+    fn new(app: &App, client_id: &'static str) -> Bare {
+        let channel = channel(app.net(), &app.endpoints()[0], ChannelOptions::default());
+        let stub = MessagingServiceClient::new(channel);
+        Bare { stub, client_id }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let client_id = self.client_id.parse().expect("ASCII");
+        request.metadata_mut().insert(headers::CLIENT_ID, client_id);
+        request
+    }
+
+    async fn heartbeat(&mut self) {
+        let heartbeat = HeartbeatRequest {
+            group: Some(resource("packers")),
+            client_type: ClientType::PushConsumer.into(),
+        };
+        let request = self.request(heartbeat);
+        self.stub.heartbeat(request).await.expect("alive");
+    }
+
+    /// How many messages come, in leases that renew by themselves.
+    async fn receive(&mut self) -> usize {
+        let question = ReceiveMessageRequest {
+            group: Some(resource("packers")),
+            message_queue: Some(MessageQueue {
+                topic: Some(resource("orders")),
+                ..Default::default()
+            }),
+            batch_size: 4,
+            auto_renew: true,
+            ..Default::default()
+        };
+        let request = self.request(question);
+        let mut answer = self.stub.receive_message(request).await.expect("served").into_inner();
+        let mut count = 0;
+        while let Some(frame) = answer.message().await.expect("whole") {
+            count += usize::from(matches!(frame.content, Some(Content::Message(_))));
+        }
+        count
+    }
+}
+
+fn resource(name: &str) -> Resource {
+    Resource {
+        name: name.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A consumer dies without a word at 100 s, just after its lease was renewed up to 280 s. Nobody hears of it for two minutes,
+/// then the brokers give back what it held.
+#[test]
+fn what_a_dead_consumer_holds_comes_back_after_two_minutes() {
+    let holder = |app: App| async move {
+        let producer = Producer::start(app.client())?;
+        while producer.send(Message::new("orders", "an order")).await.is_err() {}
+        let mut holder = Bare::new(&app, "holder@1@1");
+        while holder.receive().await == 0 {}
+        app.store().put("held", app.now().as_secs().to_string()).await?;
+        while app.now() < Duration::from_secs(100) {
+            holder.heartbeat().await;
+            sleep(Duration::from_secs(10)).await;
+        }
+        drop(holder);
+        std::future::pending().await
+    };
+    let heir = |app: App| async move {
+        sleep(Duration::from_secs(50)).await;
+        let mut heir = Bare::new(&app, "heir@1@1");
+        while heir.receive().await == 0 {}
+        app.store().put("got", app.now().as_secs().to_string()).await?;
+        std::future::pending().await
+    };
+    Simulation::new(7)
+        .broker_group("broker-a", 1)
+        .topic("orders", 1)
+        .for_seconds(260)
+        .app("holder", holder)
+        .app("heir", heir)
+        .check(|world| {
+            let told = |app: &str, what: &str| world.store(app).map_or(0, |store| store.number(what));
+            match (told("holder", "held"), told("heir", "got")) {
+                (0..30, 200..240) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .run()
+        .expect("a pass");
 }

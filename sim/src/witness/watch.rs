@@ -90,6 +90,9 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
             },
         );
         let (replica, broker_group) = (&watched.replica, &watched.broker_group);
+        witness
+            .history
+            .format_level_seen(broker_group, broker.view().format_level());
         let log_time_ms = broker.view().log_time_ms();
         if log_time_ms != logged_ms {
             // Log time is known at its entries alone; a leader applies them as soon as it has stamped them.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ledgermq_proto::rocketmq::{
@@ -42,8 +43,15 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if !self.ranges.is_empty() {
-            self.lane.reserved().remove(&self.ranges);
+        if self.ranges.is_empty() {
+            return;
+        }
+        let mut reserved = self.lane.reserved();
+        reserved.remove(&self.ranges);
+        let hindered = self.lane.hindered.swap(false, Ordering::Relaxed);
+        drop(reserved);
+        if hindered {
+            self.lane.wake.notify_one();
         }
     }
 }

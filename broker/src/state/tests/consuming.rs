@@ -2,7 +2,8 @@
 
 use super::harness::{Node, message, places};
 use crate::state::command::{Action, CreateConsumerGroup, GiveBack, Lease, ReleaseClient, Renew, RenewSpan};
-use crate::state::identity::{LeaseId, QueueOffset};
+use crate::state::handle::ReceiptHandle;
+use crate::state::identity::{LeaseId, QueueOffset, client_hash};
 use crate::state::kv::memory::MemoryKv;
 use crate::state::level::GIVE_BACK;
 use crate::state::limits;
@@ -19,6 +20,23 @@ fn node(messages: u32) -> Node {
         node.send("t", 0, &n.to_string(), if n % 2 == 0 { "even" } else { "odd" }, "");
     }
     node
+}
+
+/// All messages of "t" in one self-renewing lease of "consumer".
+fn leased_for_long(node: &mut Node) -> Vec<ReceiptHandle> {
+    let plan = node.plan("g", "t", "", &Filter::All, &Reserved::new());
+    let command = node.lease_command("g", "t", "", &plan.ranges);
+    let Action::Lease(lease) = command.action else {
+        panic!("a lease")
+    };
+    let Outcome::Leased(Ok(leased)) = node.act(Action::Lease(Lease {
+        auto_renew: true,
+        invisible_ms: limits::RENEW_FIRST_MS,
+        ..lease
+    })) else {
+        panic!("leased")
+    };
+    leased.granted.iter().map(|granted| node.handle("t", granted)).collect()
 }
 
 #[test]
@@ -286,44 +304,36 @@ fn who_is_not_there_gets_nothing() {
 #[test]
 fn a_lease_renews_for_three_hours() {
     let mut node = node(1);
-    let plan = node.plan("g", "t", "", &Filter::All, &Reserved::new());
-    let lease = node.lease_command("g", "t", "", &plan.ranges);
-    let Action::Lease(lease) = lease.action else {
-        panic!("a lease")
-    };
     let started_ms = node.now_ms;
-    let Outcome::Leased(Ok(leased)) = node.act(Action::Lease(Lease {
-        auto_renew: true,
-        invisible_ms: limits::RENEW_FIRST_MS,
-        ..lease
-    })) else {
-        panic!("leased")
-    };
-    let handle = node.handle("t", &leased.granted[0]);
+    let handle = leased_for_long(&mut node).swap_remove(0);
     let mut renewals = 0;
     loop {
         let until = node
             .plan("g", "t", "", &Filter::All, &Reserved::new())
             .next_visible_at_ms
             .expect("held");
-        assert!(node.view.auto_renew_due(until - limits::RENEW_AHEAD_MS - 1).is_empty());
+        assert!(
+            node.view
+                .auto_renew_due(until - limits::RENEW_AHEAD_MS - 1, |_| true)
+                .is_empty()
+        );
         node.now_ms = until - 5_000;
         let due: Vec<RenewSpan> = node
             .view
-            .auto_renew_due(node.now_ms)
+            .auto_renew_due(node.now_ms, |_| true)
             .iter()
             .map(|due| due.span)
             .collect();
         let confirmed = if renewals == 0 {
             assert!(due.is_empty(), "nobody has confirmed that it arrived");
             let all = (QueueOffset(0), QueueOffset(u64::MAX - 1));
-            assert!(node.view.self_renewing(("g", "t"), 99, all, handle.lease).is_empty());
+            assert!(node.view.unconfirmed(("g", "t"), 99, all, handle.lease).is_empty());
             assert!(
                 node.view
-                    .self_renewing(("g", "t"), handle.queue_id, all, LeaseId(1))
+                    .unconfirmed(("g", "t"), handle.queue_id, all, LeaseId(1))
                     .is_empty()
             );
-            node.view.self_renewing(("g", "t"), handle.queue_id, all, handle.lease)
+            node.view.unconfirmed(("g", "t"), handle.queue_id, all, handle.lease)
         } else {
             due
         };
@@ -359,15 +369,7 @@ fn a_lease_renews_for_three_hours() {
 #[test]
 fn a_client_that_went_away_frees_its_messages_after_a_second() {
     let mut node = node(4);
-    let plan = node.plan("g", "t", "", &Filter::All, &Reserved::new());
-    let command = node.lease_command("g", "t", "", &plan.ranges);
-    let Action::Lease(lease) = command.action else {
-        panic!("a lease")
-    };
-    node.act(Action::Lease(Lease {
-        auto_renew: true,
-        ..lease
-    }));
+    leased_for_long(&mut node);
     let release = |client: &str| {
         Action::ReleaseClient(ReleaseClient {
             consumer_group: "g".to_string(),
@@ -380,6 +382,50 @@ fn a_client_that_went_away_frees_its_messages_after_a_second() {
     assert!(node.receive("g", "t").leased.granted.is_empty());
     node.now_ms += 1;
     assert_eq!(node.receive("g", "t").leased.granted.len(), 4);
+}
+
+#[test]
+fn what_a_dead_client_holds_is_named_message_by_message() {
+    let mut node = node(4);
+    let handles = leased_for_long(&mut node);
+    let now_ms = node.now_ms;
+    assert!(node.view.abandoned(now_ms, |_| true).is_empty());
+    let holder = client_hash("consumer");
+    let abandoned = node.view.abandoned(now_ms, |client| client != holder);
+    let named: Vec<_> = abandoned.iter().map(|it| (it.queue_id, it.offset, it.lease)).collect();
+    let held: Vec<_> = handles.iter().map(|it| (it.queue_id, it.offset, it.lease)).collect();
+    assert_eq!((named, abandoned.len()), (held, 4));
+    let soon = now_ms + limits::RENEW_FIRST_MS - limits::RELEASE_MS;
+    assert!(
+        node.view.abandoned(soon, |_| false).is_empty(),
+        "it comes back by itself"
+    );
+}
+
+#[test]
+fn what_is_acknowledged_in_the_middle_leaves_pieces_to_confirm() {
+    let mut node = node(4);
+    let handle = leased_for_long(&mut node).swap_remove(1);
+    let all = (QueueOffset(0), QueueOffset(3));
+    let unconfirmed = |node: &Node| {
+        let spans = node.view.unconfirmed(("g", "t"), 0, all, handle.lease);
+        spans.iter().map(|span| span.first.0).collect::<Vec<_>>()
+    };
+    let read_before = node.view.unconfirmed(("g", "t"), 0, all, handle.lease);
+    assert_eq!(unconfirmed(&node), [0]);
+    assert!(node.ack("g", "t", &handle));
+    let renew = |spans| {
+        Action::Renew(Renew {
+            consumer_group: "g".to_string(),
+            topic: "t".to_string(),
+            spans,
+        })
+    };
+    node.act(renew(read_before));
+    assert_eq!(unconfirmed(&node), [2], "the command named the first piece alone");
+    let rest = node.view.unconfirmed(("g", "t"), 0, all, handle.lease);
+    node.act(renew(rest));
+    assert_eq!(unconfirmed(&node), [0; 0]);
 }
 
 #[test]

@@ -145,5 +145,9 @@ fn a_stale_plan_breaks_no_order() {
         last: crate::state::identity::QueueOffset(0),
         kind: crate::state::command::RangeKind::Lease,
     }]);
-    assert!(node.plan("g", "t", "", &Filter::All, &reserved).ranges.is_empty());
+    let plan = node.plan("g", "t", "", &Filter::All, &reserved);
+    assert!(
+        plan.ranges.is_empty() && plan.hindered,
+        "it is looked at once that receive ends"
+    );
 }

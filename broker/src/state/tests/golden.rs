@@ -166,15 +166,15 @@ fn renew(node: &mut Node) {
             panic!("leased")
         };
         let granted = leased.granted[0];
+        let all = (QueueOffset(0), QueueOffset(u64::MAX - 1));
+        let due = node
+            .view
+            .unconfirmed(("tagged", "normal"), granted.queue_id, all, granted.lease);
         for _ in 0..2 {
-            let all = (QueueOffset(0), QueueOffset(u64::MAX - 1));
-            let due = node
-                .view
-                .self_renewing(("tagged", "normal"), granted.queue_id, all, granted.lease);
             node.act(Action::Renew(Renew {
                 consumer_group: "tagged".to_string(),
                 topic: "normal".to_string(),
-                spans: due,
+                spans: due.clone(),
             }));
         }
     }

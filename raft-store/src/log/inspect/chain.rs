@@ -170,7 +170,9 @@ impl Chain<'_> {
     /// Nothing readable is at the end.
     fn ends(&mut self, position: u64, error: &HeaderError) -> io::Result<()> {
         match error {
-            HeaderError::Version(version) => {
+            HeaderError::Version(version)
+                if FrameHeader::names(self.reader.at(position, FRAME_HEADER_BYTES)?, &self.header) =>
+            {
                 let reason = format!("format version {version} is not known");
                 self.find(Severity::Corrupt, position, None, reason, UPGRADE);
                 Ok(())

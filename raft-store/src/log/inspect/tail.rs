@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::log::format::{ALIGNMENT, FRAME_MAGIC, HeaderError, SegmentHeader};
+use crate::log::format::{ALIGNMENT, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HeaderError, SegmentHeader};
 use crate::log::inspect::reader::Reader;
 use crate::types::LogIndex;
 
@@ -65,7 +65,9 @@ pub fn look(reader: &mut Reader, segment: &SegmentHeader, start: u64) -> io::Res
                 ALIGNMENT as u64
             }
             Err(HeaderError::Version(version)) => {
-                tail.version = Some(version);
+                if FrameHeader::names(reader.at(position, FRAME_HEADER_BYTES)?, segment) {
+                    tail.version = Some(version);
+                }
                 ALIGNMENT as u64
             }
             Err(_) => ALIGNMENT as u64,

@@ -363,6 +363,34 @@ async fn a_summary_that_knows_no_seal_does_not_save_it_from_a_truncation() {
     assert_eq!(read_all(&log).expect("readable"), frames(1, 0..2, 300));
 }
 
+/// Whoever can send a message can have it hold what looks like a frame of a later version. In the old bytes of a recycled
+/// segment it says nothing; only a frame of this very segment does.
+#[tokio::test(start_paused = true)]
+async fn a_later_version_speaks_for_its_own_segment_alone() {
+    for (of_it, refused) in [(false, false), (true, true)] {
+        let disk = faulty(1);
+        stopped_log(&disk, false).await;
+        let file = disk.open(&segment_path(1), Open::Write).expect("open");
+        let mut frame = [0; 64];
+        file.read_at(64, &mut frame).expect("read");
+        frame[4] = 9;
+        if !of_it {
+            frame[44] ^= 1;
+        }
+        let checksum = crc32c::crc32c(&frame[..60]);
+        frame[60..].copy_from_slice(&checksum.to_le_bytes());
+        let words = (0..file.len().expect("len")).step_by(8).filter(|at| {
+            let mut word = [0; 8];
+            file.read_at(*at, &mut word).expect("read") == 8 && word != [0; 8]
+        });
+        let last = words.last().expect("it holds frames");
+        file.write_at(last + 8, &frame).expect("write");
+        let opened = start(&disk).await;
+        let named = matches!(opened, Err(OpenLogError::Version { version: 9, .. }));
+        assert_eq!((named, opened.is_ok()), (refused, !refused));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_version_is_named() {
     let disk = faulty(1);
