@@ -446,6 +446,28 @@ mod tests {
     }
 
     #[test]
+    fn what_arrives_is_synced_on_the_way() {
+        let disk = disk(1);
+        let mut spool = open(&disk);
+        spool.resume(EntryId::new(1, 5), b"").expect("starts");
+        let large = |number: u8| ExportPart {
+            bytes: vec![number; 20 << 20].into(),
+            next: Some(vec![number].into()),
+        };
+        let before = disk.syncs();
+        let mut synced = Vec::new();
+        for number in 1..=4 {
+            block_on(spool.put_and_sync(&large(number))).expect("fits");
+            synced.push(disk.syncs() - before);
+        }
+        assert_eq!(synced, [0, 1, 1, 2]);
+        disk.fail_next_sync();
+        block_on(spool.put_and_sync(&large(5))).expect("nothing is due");
+        assert!(block_on(spool.put_and_sync(&large(6))).is_err());
+        assert!(spool.place(EntryId::new(1, 5)).is_empty(), "from the beginning");
+    }
+
+    #[test]
     fn damage_is_never_installed() {
         for position in (0..3_500).step_by(13) {
             let disk = disk(position);

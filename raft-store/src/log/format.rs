@@ -55,9 +55,6 @@ const VERSION: u8 = 1;
 const FLAG_START: u8 = 1;
 const FLAG_RECYCLED: u8 = 2;
 const CHECKSUM_AT: usize = 60;
-/// Where a frame header of any version names its segment, and the segment's generation.
-const SEGMENT_AT: usize = 8;
-const GENERATION_AT: usize = 44;
 
 const _: () = assert!(CHECKSUM_AT + 4 == SEGMENT_HEADER_BYTES && CHECKSUM_AT + 4 == FRAME_HEADER_BYTES);
 const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(ALIGNMENT) && SEGMENT_HEADER_BYTES.is_multiple_of(ALIGNMENT));
@@ -231,12 +228,12 @@ impl FrameHeader {
         bytes[..4].copy_from_slice(&FRAME_MAGIC);
         bytes[4] = VERSION;
         bytes[5] = self.kind as u8;
-        put_u64(&mut bytes, SEGMENT_AT, self.segment);
+        put_u64(&mut bytes, 8, self.segment);
         put_u64(&mut bytes, 16, self.id.term.get());
         put_u64(&mut bytes, 24, self.id.index.get());
         put_u64(&mut bytes, 32, self.durable_end);
         put_u32(&mut bytes, 40, self.durable_position);
-        put_u32(&mut bytes, GENERATION_AT, self.generation);
+        put_u32(&mut bytes, 44, self.generation);
         put_u32(&mut bytes, 48, self.body_len);
         put_u32(&mut bytes, 52, self.body_crc);
         put_u32(&mut bytes, 56, self.previous);
@@ -249,8 +246,8 @@ impl FrameHeader {
         let checksum = checked(bytes, FRAME_MAGIC)?;
         let header = FrameHeader {
             kind: StoredKind::of(bytes[5]).ok_or(HeaderError::Kind(bytes[5]))?,
-            segment: take_u64(bytes, SEGMENT_AT),
-            generation: take_u32(bytes, GENERATION_AT),
+            segment: take_u64(bytes, 8),
+            generation: take_u32(bytes, 44),
             id: EntryId::new(take_u64(bytes, 16), take_u64(bytes, 24)),
             durable_end: take_u64(bytes, 32),
             durable_position: take_u32(bytes, 40),
@@ -261,11 +258,10 @@ impl FrameHeader {
         Ok((header, checksum))
     }
 
-    /// Whether a frame header, of whatever version, names this segment and its generation, which stay at their places in all
-    /// versions. One that does not says nothing of the segment: the old bytes of a recycled file may be anybody's message.
+    /// Whether a frame header of any version is of this segment. The old bytes of a recycled file may be anybody's message.
     pub fn names(bytes: &[u8], segment: &SegmentHeader) -> bool {
         bytes.len() >= FRAME_HEADER_BYTES
-            && (take_u64(bytes, SEGMENT_AT), take_u32(bytes, GENERATION_AT)) == (segment.segment, segment.generation)
+            && (take_u64(bytes, 8), take_u32(bytes, 44)) == (segment.segment, segment.generation)
     }
 
     /// Bytes of the whole frame in the file.

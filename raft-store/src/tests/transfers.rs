@@ -1,4 +1,4 @@
-//! What becomes of a snapshot whose sender is deposed while it is on its way.
+//! What becomes of a snapshot whose sender is deposed while it is on its way, or does not hear that it arrived.
 
 use std::io;
 use std::sync::Arc;
@@ -127,4 +127,23 @@ async fn a_snapshot_whose_sender_hangs_up_is_not_in_the_way_of_the_next() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let spool = incoming.admit().expect("there is room for the next");
     assert!(spool.label().is_none());
+}
+
+/// The answer got lost: the leader sends the same again, and sends no entry before it is answered. Nothing of it is received.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_here_already_is_answered_at_once() {
+    let handle = leading(&FaultyDisk::new(1)).await;
+    let (head, _) = outdated();
+    let here = handle.status().last.expect("it leads");
+    let id = wire::EntryId {
+        term: here.term.get(),
+        index: here.index.get(),
+    };
+    let head = wire::SnapshotHead { last: Some(id), ..head };
+    let incoming = &handle.parts.incoming;
+    let presence = &handle.parts.network.presence;
+    let receiving = incoming.receive(&handle.parts.raft, presence, (2, head), stream::pending());
+    let reply = tokio::time::timeout(Duration::from_secs(1), receiving).await;
+    let reply = reply.expect("without a part of it").expect("is answered");
+    assert!(reply.vote.is_some_and(|vote| vote.term > 0));
 }

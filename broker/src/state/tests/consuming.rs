@@ -318,6 +318,10 @@ fn a_lease_renews_for_three_hours() {
                 .is_empty()
         );
         node.now_ms = until - 5_000;
+        assert!(
+            node.view.auto_renew_due(node.now_ms, |_| false).is_empty(),
+            "its client is dead"
+        );
         let due: Vec<RenewSpan> = node
             .view
             .auto_renew_due(node.now_ms, |_| true)

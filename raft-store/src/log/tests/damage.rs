@@ -391,6 +391,29 @@ async fn a_later_version_speaks_for_its_own_segment_alone() {
     }
 }
 
+/// The system tells a failed sync of a folder once. Whoever is told, the log must stop.
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_the_sweeper_could_not_sync_stops_the_log() {
+    for fails in [false, true] {
+        let disk = faulty(1);
+        let (log, mut writer) = Log::open(disk.clone(), options()).await.expect("opens");
+        let sweeper = writer.sweeper().expect("taken once");
+        tokio::spawn(writer.run());
+        for index in 0..40 {
+            append(&log, frames(1, index..index + 1, 300)).await.expect("durable");
+        }
+        log.purge(EntryId::new(1, 30)).await.expect("purges");
+        idle().await;
+        if fails {
+            disk.fail_next_sync();
+        }
+        let sweeping = tokio::spawn(sweeper.run());
+        idle().await;
+        assert_eq!(append(&log, frames(1, 40..41, 300)).await.is_err(), fails);
+        sweeping.abort();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_version_is_named() {
     let disk = faulty(1);
