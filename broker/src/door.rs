@@ -72,10 +72,8 @@ impl Door {
         loop {
             let role = self.leader.role();
             let tried = self.attempt::<V>(role, call, request).await;
-            match answer(tried, &mut unknown) {
-                Some(Err(refusal)) if unknown => return V::done_before(&refusal).ok_or(refusal),
-                Some(answer) => return answer,
-                None => {}
+            if let Some(answer) = answer::<V>(tried, &mut unknown) {
+                return answer;
             }
             // It will never know a leader again, while another door does.
             if self.leader.handle.has_stopped() {
@@ -163,10 +161,13 @@ impl Door {
 }
 
 /// What a try answers; `None` to try again. `unknown` is whether an earlier try of the call ended without an outcome.
-fn answer<R>(tried: Result<R, LeadError>, unknown: &mut bool) -> Option<Result<R, Refusal>> {
+fn answer<V: Verb>(tried: Result<V::Reply, LeadError>, unknown: &mut bool) -> Option<Result<V::Reply, Refusal>> {
     match tried {
         Ok(reply) => return Some(Ok(reply)),
-        Err(LeadError::Refused(refusal)) if !*unknown || refusal.is_of_the_state() => return Some(Err(refusal)),
+        Err(LeadError::Refused(refusal)) if !*unknown => return Some(Err(refusal)),
+        Err(LeadError::Refused(refusal)) if refusal.is_of_the_state() => {
+            return Some(V::done_before(&refusal).ok_or(refusal));
+        }
         // That there is no room now says nothing of the earlier try, and the client would take it for a failure.
         Err(LeadError::Refused(_)) => mark("refusal_after_unknown"),
         Err(LeadError::NotLeader) => {}
@@ -195,27 +196,60 @@ pub async fn stops(stopping: &mut watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use ledgermq_proto::admin::RemoveReplicaResponse;
     use ledgermq_proto::rocketmq::Code;
 
     use super::*;
+    use crate::admin::replicas::{PromoteReplica, RemoveReplica};
+
+    /// What a door answers where the leader refused, or a try had no outcome.
+    fn told<V: Verb>(tried: Result<Code, &str>, unknown: &mut bool) -> Option<Result<V::Reply, Code>> {
+        let tried = Err(match tried {
+            Ok(code) => LeadError::Refused(Refusal::new(code, "no")),
+            Err(cause) => LeadError::Unknown(cause.to_owned()),
+        });
+        answer::<V>(tried, unknown).map(|answer| answer.map_err(|refusal| refusal.code))
+    }
 
     #[test]
     fn want_of_room_is_no_answer_after_a_try_without_an_outcome() {
-        let refused = |code| Err::<(), _>(LeadError::Refused(Refusal::new(code, "no")));
+        let told = told::<PromoteReplica>;
         let mut unknown = false;
-        assert!(answer(refused(Code::TooManyRequests), &mut unknown).is_some());
-        assert!(answer(Err::<(), _>(LeadError::NotLeader), &mut unknown).is_none());
-        assert!(
-            answer(refused(Code::TooManyRequests), &mut unknown).is_some(),
-            "nobody had it"
+        assert_eq!(
+            told(Ok(Code::TooManyRequests), &mut unknown),
+            Some(Err(Code::TooManyRequests))
         );
-        assert!(answer(Err::<(), _>(LeadError::Unknown("?".to_owned())), &mut unknown).is_none());
-        assert!(answer(refused(Code::TooManyRequests), &mut unknown).is_none());
-        let invalid = answer(refused(Code::InvalidReceiptHandle), &mut unknown);
-        assert!(
-            invalid.is_some_and(|answer| answer.is_err()),
+        assert!(answer::<PromoteReplica>(Err(LeadError::NotLeader), &mut unknown).is_none());
+        assert!(told(Ok(Code::TooManyRequests), &mut unknown).is_some(), "nobody had it");
+        assert_eq!(told(Err("?"), &mut unknown), None);
+        assert_eq!(told(Ok(Code::TooManyRequests), &mut unknown), None);
+        assert_eq!(
+            told(Ok(Code::InvalidReceiptHandle), &mut unknown),
+            Some(Err(Code::InvalidReceiptHandle)),
             "the state knows the first try"
         );
-        assert_eq!(answer(Ok(()), &mut unknown), Some(Ok(())));
+        let done = answer::<PromoteReplica>(Ok(Default::default()), &mut unknown);
+        assert_eq!(done, Some(Ok(Default::default())));
+    }
+
+    /// The leader that took the member out died before it could say so; the next knows no such member.
+    #[test]
+    fn a_removal_that_nobody_heard_of_is_done() {
+        let mut unknown = false;
+        assert_eq!(
+            told::<RemoveReplica>(Ok(Code::NotFound), &mut unknown),
+            Some(Err(Code::NotFound)),
+            "there never was one"
+        );
+        assert_eq!(told::<RemoveReplica>(Err("?"), &mut unknown), None);
+        assert_eq!(
+            told::<RemoveReplica>(Ok(Code::NotFound), &mut unknown),
+            Some(Ok(RemoveReplicaResponse::default()))
+        );
+        assert_eq!(
+            told::<PromoteReplica>(Ok(Code::NotFound), &mut unknown),
+            Some(Err(Code::NotFound)),
+            "another verb has no such excuse"
+        );
     }
 }

@@ -142,6 +142,8 @@ impl Registration {
     fn report(&self, told: &mut Option<(u64, u64)>) -> Report {
         let status = self.leader.handle.status();
         let leads = self.leader.role().serving;
+        // Who names itself tells its topics, and until it serves it may not have applied what they are.
+        let leader = status.leader.filter(|leader| leads || *leader != status.id);
         let version = *self.topics.borrow();
         let now = (status.term.get(), version);
         let topics = if leads && *told != Some(now) {
@@ -166,7 +168,7 @@ impl Registration {
             client_address: self.leader.client_address.clone(),
             peer_address: self.peer_address.clone(),
             term: status.term.get(),
-            leader: status.leader.map(|leader| leader.get()),
+            leader: leader.map(|leader| leader.get()),
             topics,
             topics_version: version,
         }

@@ -161,6 +161,29 @@ async fn a_batch_is_stored_whole_or_not_at_all_and_fifo_keeps_its_order() {
     cluster.stop().await;
 }
 
+/// Where the state of a door lags, a client that was told of no order would consume side by side for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_door_knows_the_order_of_a_consumer_group_at_once() {
+    let cluster = Cluster::start(3).await;
+    assert_eq!(cluster.client(1).send(message("t", "m1", "x")).await, Code::Ok);
+    let mut admin = admin_of(&cluster, cluster.leader());
+    for round in 0..20 {
+        let name = format!("ordered{round}");
+        let group = admin::CreateConsumerGroupRequest {
+            name: name.clone(),
+            fifo: true,
+            ..Default::default()
+        };
+        admin.create_consumer_group(group).await.expect("made");
+        for id in 1..=3 {
+            let queues = cluster.client(id).assigned("t", &name).await;
+            assert!(!queues.contains(&-1), "replica {id}: {name} has no order: {queues:?}");
+        }
+    }
+    assert_eq!(cluster.client(1).assigned("t", "nobody").await, [-1]);
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_large_and_garbage_are_answered_or_closed() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -135,7 +135,8 @@ impl Calls {
     }
 
     /// Tries `call` at the doors until one answers with OK or with a refusal that another try can't help. Each try is
-    /// ended after `deadline`. TOO_MANY_REQUESTS waits and doubles the wait; everything else is tried elsewhere at once.
+    /// ended after `deadline`. TOO_MANY_REQUESTS waits and doubles the wait; everything else is tried elsewhere at once. A
+    /// client that is closed meanwhile tries no more, and answers what its last try did.
     pub(crate) async fn attempt<R, F, A>(
         &self,
         topic: &str,
@@ -152,19 +153,21 @@ impl Calls {
         let mut tried = None;
         let mut backoff = limits::BACKOFF_INITIAL;
         let mut attempt = 1;
+        if self.is_closed() {
+            return Err(Error::Closed {
+                topic: topic.to_owned(),
+            });
+        }
         loop {
-            if self.is_closed() {
-                return Err(Error::Closed {
-                    topic: topic.to_owned(),
-                });
-            }
             let door = doors.pick(self.book.now_ms(), tried);
             tried = Some(door);
             let address = &doors.addresses()[door];
             let failed = match timeout(deadline, call(address.stub())).await {
                 Ok(Ok(mut reply)) => {
-                    self.book.note(doors, door, true);
                     let (code, message) = answered(topic, reply.get_mut().take_status())?;
+                    // A door that found no leader in its time, or has stopped, keeps the next call waiting as well.
+                    let well = !retriable(code) || code == Code::TooManyRequests;
+                    self.book.note(doors, door, well);
                     if matches!(code, Code::Ok | Code::MultipleResults) {
                         return Ok(reply);
                     }
@@ -214,7 +217,7 @@ impl Calls {
                 }
             };
             self.failures.notify_one();
-            if attempt >= self.options.attempts_max {
+            if attempt >= self.options.attempts_max || self.is_closed() {
                 return Err(failed);
             }
             attempt += 1;

@@ -1,9 +1,15 @@
 //! What a producer and a consumer share: the routes of their topics and the tasks behind them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ledgermq_proto::rocketmq::{Code, QueryRouteRequest};
-use tokio::{task::AbortHandle, time::sleep};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     calls::Calls,
@@ -61,7 +67,16 @@ impl Client {
         if let Some(route) = topic.route() {
             return Ok((topic, route));
         }
-        let asking = topic.asking.lock().await;
+        let options = &self.calls.options;
+        let longest = options.attempt_timeout.saturating_mul(options.attempts_max);
+        let Ok(asking) = timeout(longest, topic.asking.lock()).await else {
+            return Err(Error::Unanswered {
+                code: tonic::Code::DeadlineExceeded,
+                message: format!("no route within {} ms", longest.as_millis()),
+                topic: name.to_owned(),
+                unknown: false,
+            });
+        };
         if let Some(route) = topic.route() {
             drop(asking);
             return Ok((topic, route));
@@ -73,8 +88,9 @@ impl Client {
         Ok((topic, route))
     }
 
-    /// Asks again; keeps the old route when nobody answers, forgets it when the topic is gone.
-    async fn refresh(&self, topic: &Topic) {
+    /// Asks again; keeps the old route when nobody answers, forgets it when the topic is gone. Breaks where nobody answers:
+    /// the next topic would wait as long.
+    async fn refresh(&self, topic: &Topic) -> ControlFlow<()> {
         let _asking = topic.asking.lock().await;
         match self.ask_route(&topic.name).await {
             Ok(route) => topic.put(Some(route)),
@@ -82,8 +98,14 @@ impl Client {
                 code: Code::TopicNotFound,
                 ..
             }) => topic.put(None),
-            Err(error) => tracing::debug!(topic = topic.name, %error, "route not refreshed"),
+            Err(error) => {
+                tracing::debug!(topic = topic.name, %error, "route not refreshed");
+                if matches!(error, Error::Unanswered { .. }) {
+                    return ControlFlow::Break(());
+                }
+            }
         }
+        ControlFlow::Continue(())
     }
 
     async fn ask_route(&self, topic: &str) -> Result<Arc<Route>, Error> {
@@ -121,9 +143,12 @@ async fn keep_routes(client: Arc<Client>) {
             () = sleep(limits::ROUTE_REFRESH) => {}
         }
         for topic in client.topics.routed() {
-            client.refresh(&topic).await;
+            if client.refresh(&topic).await.is_break() {
+                break;
+            }
         }
         client.sessions.keep(&client.topics.routed());
+        client.calls.book.forget_unused();
         sleep(limits::ROUTE_REFRESH_MIN).await;
     }
 }

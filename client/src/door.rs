@@ -75,9 +75,6 @@ impl AddressBook {
             return Ok(known.clone());
         }
         if addresses.len() >= limits::ADDRESSES_MAX {
-            addresses.retain(|_, address| Arc::strong_count(address) > 1);
-        }
-        if addresses.len() >= limits::ADDRESSES_MAX {
             return Err(Error::protocol(
                 "",
                 format!("more than {} addresses", limits::ADDRESSES_MAX),
@@ -128,6 +125,12 @@ impl AddressBook {
             address.avoided_until.store(until, Ordering::Relaxed);
             doors.pass_over(door);
         }
+    }
+
+    /// Forgets the addresses that no route names any more, and closes their connections.
+    pub(crate) fn forget_unused(&self) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.retain(|_, address| Arc::strong_count(address) > 1);
     }
 
     /// Milliseconds of the client's life.
@@ -225,6 +228,17 @@ mod tests {
         assert_eq!(doors.pick(book.now_ms(), Some(2)), 0, "all failed: around once more");
         book.note(&doors, 1, true);
         assert_eq!(doors.pick(book.now_ms(), Some(0)), 1, "one answers again");
+    }
+
+    #[tokio::test]
+    async fn addresses_that_no_route_names_are_forgotten() {
+        let (book, doors) = three();
+        let kept = doors.addresses()[2].clone();
+        drop(doors);
+        book.forget_unused();
+        let known: Vec<String> = book.addresses.lock().expect("whole").keys().cloned().collect();
+        assert_eq!(known, ["127.0.0.1:3"]);
+        assert!(Arc::ptr_eq(&kept, &book.address("127.0.0.1:3").expect("known")));
     }
 
     #[tokio::test]

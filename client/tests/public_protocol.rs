@@ -212,6 +212,41 @@ async fn a_dead_door_is_passed_over() {
     assert!(!error.outcome_unknown(), "nothing was ever sent: {error}");
 }
 
+/// A replica that is cut off from its peers answers, after it waited for a leader in vain.
+#[tokio::test]
+async fn a_door_without_a_leader_is_passed_over() {
+    let first = Mock::start().await;
+    let second = first.door().await;
+    let producer = producer(&first);
+    producer.prepare("orders").await.expect("routed");
+    first.fail([Fault::Code(Code::HaNotAvailable)]);
+    for _ in 0..3 {
+        producer.send(Message::new("orders", "x")).await.expect("stored");
+    }
+    let (cut_off, well) = (first.address, second.address);
+    assert_eq!(first.state().doors, [cut_off, well, well, well]);
+}
+
+#[tokio::test]
+async fn a_client_that_is_closed_over_a_try_does_not_know_its_outcome() {
+    let mock = Mock::start().await;
+    let producer = Arc::new(producer(&mock));
+    producer.prepare("orders").await.expect("routed");
+    mock.fail([Fault::Silent]);
+    let sending = {
+        let producer = producer.clone();
+        tokio::spawn(async move { producer.send(Message::new("orders", "x")).await })
+    };
+    eventually("it is on its way", || !mock.state().tries.is_empty()).await;
+    producer.shutdown().await;
+    let error = sending.await.expect("no panic").expect_err("closed");
+    assert!(error.outcome_unknown(), "{error}");
+    assert_eq!(mock.state().tries.len(), 1, "no other try");
+    let closed = producer.send(Message::new("orders", "x")).await.expect_err("closed");
+    assert!(matches!(&closed, Error::Closed { .. }), "{closed}");
+    assert!(!closed.outcome_unknown(), "{closed}");
+}
+
 #[tokio::test]
 async fn bytes_in_flight_are_bounded() {
     let mock = Mock::start().await;

@@ -39,7 +39,11 @@ impl RouteService {
         if let Err(BadTopic(reason)) = names::topic(&topic.name) {
             return refused(Code::IllegalTopic, reason);
         }
-        let message_queues = queues(&self.registry.routes(), topic);
+        let routes = self.registry.routes();
+        if routes.broker_groups.is_empty() {
+            return refused(Code::HaNotAvailable, "no broker has registered here".to_owned());
+        }
+        let message_queues = queues(&routes, topic);
         if message_queues.is_empty() {
             return refused(Code::TopicNotFound, format!("no route of topic {:?}", topic.name));
         }

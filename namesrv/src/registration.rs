@@ -127,6 +127,7 @@ fn refusal(error: &ReportError) -> Status {
     match error {
         ReportError::Field { .. } => Status::invalid_argument(error.to_string()),
         ReportError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        ReportError::OlderStream { .. } => Status::aborted(error.to_string()),
         ReportError::OtherCluster { .. } => Status::failed_precondition(error.to_string()),
     }
 }

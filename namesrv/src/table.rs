@@ -46,6 +46,14 @@ pub enum ReportError {
         /// How many there may be.
         limit: usize,
     },
+    /// The replica speaks on a newer stream: what comes in late on this one is out of date.
+    #[error("replica {replica_id} of broker group {broker_group:?} reports on a newer stream")]
+    OlderStream {
+        /// Its broker group.
+        broker_group: String,
+        /// The replica.
+        replica_id: u64,
+    },
     /// Two clusters use one broker group's name.
     #[error("broker group {broker_group:?} belongs to cluster {owner:?}, not to {other:?}")]
     OtherCluster {
@@ -82,10 +90,12 @@ struct Replica {
     peer_address: String,
     /// The open stream that it reported on last.
     stream: Option<StreamId>,
+    /// The newest stream that it ever reported on.
+    newest: Option<StreamId>,
     heard: Instant,
-    /// The topics that it named last as leader, and their version on its present stream.
+    /// The topics that it named last as leader; on which stream, and their version there.
     topics: Topics,
-    topics_version: Option<u64>,
+    topics_told: Option<(StreamId, u64)>,
 }
 
 impl Table {
@@ -175,6 +185,14 @@ impl BrokerGroup {
         now: Instant,
         planted: Planted,
     ) -> Result<bool, ReportError> {
+        let newest = self.replicas.get(&report.replica_id).and_then(|replica| replica.newest);
+        if newest.is_some_and(|newest| stream < newest) {
+            mark("older_stream_reported");
+            return Err(ReportError::OlderStream {
+                broker_group: report.broker_group,
+                replica_id: report.replica_id,
+            });
+        }
         let mut changed = self.check_cluster(&report)?;
         if !self.replicas.contains_key(&report.replica_id) {
             room("replica", self.replicas.len(), limits::REPLICAS_MAX)?;
@@ -198,7 +216,7 @@ impl BrokerGroup {
         }
         let leads = report.leader == Some(report.replica_id);
         if leads {
-            replica.take_topics(report.topics, report.topics_version);
+            replica.take_topics(report.topics, (stream, report.topics_version));
             if report.term == self.term && self.leader == report.leader && self.topics != replica.topics {
                 self.topics = replica.topics.clone();
                 changed = true;
@@ -255,19 +273,17 @@ impl Replica {
             client_address: String::new(),
             peer_address: String::new(),
             stream: None,
+            newest: None,
             heard: now,
             topics: Topics::default(),
-            topics_version: None,
+            topics_told: None,
         }
     }
 
-    /// The newest stream counts: one that a replica left behind no longer speaks for it. True when its route changed.
+    /// It spoke on its newest stream. True when its route changed.
     fn heard_on(&mut self, stream: StreamId, report: &Report, now: Instant) -> bool {
         let was_alive = self.stream.is_some();
-        if self.stream != Some(stream) {
-            self.stream = Some(stream);
-            self.topics_version = None;
-        }
+        (self.stream, self.newest) = (Some(stream), Some(stream));
         self.heard = now;
         let moved = self.client_address != report.client_address || self.peer_address != report.peer_address;
         if moved {
@@ -278,13 +294,13 @@ impl Replica {
     }
 
     /// An empty list of a version already told on this stream means "as before".
-    fn take_topics(&mut self, mut topics: Vec<TopicRoute>, version: u64) {
-        if topics.is_empty() && self.topics_version == Some(version) {
+    fn take_topics(&mut self, mut topics: Vec<TopicRoute>, told: (StreamId, u64)) {
+        if topics.is_empty() && self.topics_told == Some(told) {
             return;
         }
         topics.sort_by(|one, other| one.name.cmp(&other.name));
         self.topics = topics.into();
-        self.topics_version = Some(version);
+        self.topics_told = Some(told);
     }
 
     /// It is not alive any more. True when its route changed.
@@ -293,7 +309,6 @@ impl Replica {
             return false;
         }
         self.stream = None;
-        self.topics_version = None;
         true
     }
 }

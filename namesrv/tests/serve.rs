@@ -170,7 +170,12 @@ async fn routes_reach_brokers_and_clients() {
 #[tokio::test]
 async fn wrong_calls_get_their_codes() {
     let server = NameServer::start().await;
-    assert_eq!(code(&server.query("orders", Some("test@1")).await), Code::TopicNotFound);
+    let unknown = code(&server.query("orders", Some("test@1")).await);
+    assert_eq!(
+        unknown,
+        Code::HaNotAvailable,
+        "it has just started, the topic may be there"
+    );
     assert_eq!(code(&server.query("orders", None).await), Code::ClientIdRequired);
     for topic in ["", " ", "a b", "a/b", "TBW102", "rmq_sys_x"] {
         assert_eq!(

@@ -144,7 +144,11 @@ impl Net for TcpNet {
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     fn connect(&self, authority: &str) -> BoxFuture<'static, io::Result<BoxedStream>> {
         let authority = authority.to_owned();
-        Box::pin(async move { wrap_tcp(TcpStream::connect(authority).await?) })
+        Box::pin(async move {
+            let stream = TcpStream::connect(authority).await?;
+            let peer = stream.peer_addr()?;
+            wrap_tcp(stream, peer)
+        })
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
@@ -162,8 +166,13 @@ struct TcpAccept(TcpListener);
 impl Listener for TcpAccept {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxedStream, SocketAddr)>> {
         Box::pin(async move {
-            let (stream, peer) = self.0.accept().await?;
-            Ok((wrap_tcp(stream)?, peer))
+            loop {
+                let (stream, peer) = self.0.accept().await?;
+                // One that is gone already, as a probe of a load balancer may be, is no reason to wait.
+                if let Ok(stream) = wrap_tcp(stream, peer) {
+                    return Ok((stream, peer));
+                }
+            }
         })
     }
 
@@ -172,12 +181,11 @@ impl Listener for TcpAccept {
     }
 }
 
-fn wrap_tcp(stream: TcpStream) -> io::Result<BoxedStream> {
+fn wrap_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<BoxedStream> {
     stream.set_nodelay(true)?;
     // Pings find a dead line only where nobody speaks: one that loses what goes out, and brings what comes in, is busy.
     #[cfg(target_os = "linux")]
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED_MAX))?;
-    let peer = stream.peer_addr()?;
     Ok(BoxedStream::new(stream, peer))
 }
 

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{limits, trace::Trace};
 
+/// What every error of a faulty disk that is somebody's doing says.
+const INJECTED: &str = "injected";
+
 /// Handle to the board; clones share it.
 #[derive(Clone)]
 pub struct Board {
@@ -75,10 +78,12 @@ struct Replica {
     applied: u64,
     /// The first entry that its log still has, as far as it told.
     kept_from: u64,
-    /// Why it may stop by itself: something was done to its disk since it started.
+    /// Why it may stop by itself, naming an injected failure: something was done to its disk since it started.
     excuse: Option<&'static str>,
     /// It goes on, also after a restart.
     excuse_stands: bool,
+    /// It is asked to stop, so its log and core will.
+    asked_to_stop: bool,
     /// Bytes on its disk were damaged, so it may refuse to start as well, until it is replaced.
     damaged: bool,
 }
@@ -159,7 +164,7 @@ impl Board {
 
     /// It is asked to stop in good order, so its log and core will stop.
     pub fn asked_to_stop(&self, replica: usize) {
-        self.inner().replicas[replica].excuse.get_or_insert("asked to stop");
+        self.inner().replicas[replica].asked_to_stop = true;
     }
 
     /// It is over; a replica that stopped for it meanwhile is still excused, until it is started again.
@@ -167,9 +172,12 @@ impl Board {
         self.inner().replicas[replica].excuse_stands = false;
     }
 
-    /// For which fault of its disk the replica may have stopped by itself.
-    pub fn excused(&self, replica: usize) -> Option<&'static str> {
-        self.inner().replicas[replica].excuse
+    /// Whether the replica may have stopped, or not started, for this reason: it was asked to stop, its bytes are damaged,
+    /// or something was done to its disk and the reason is the failure that was injected.
+    pub fn may_stop(&self, replica: usize, reason: &str) -> bool {
+        let inner = self.inner();
+        let replica = &inner.replicas[replica];
+        replica.asked_to_stop || replica.damaged || (replica.excuse.is_some() && reason.contains(INJECTED))
     }
 
     /// Bytes on the replica's disk are damaged.
@@ -185,7 +193,7 @@ impl Board {
     /// The replica's log or core stopped for good. That is right only after its disk failed.
     pub fn poisoned(&self, replica: usize, reason: &str) {
         let name = replica_name(replica);
-        if self.excused(replica).is_some() || self.is_damaged(replica) {
+        if self.may_stop(replica, reason) {
             self.mark("poisoned");
             self.trace.event(&name, format!("stopped: {reason}"));
         } else {
@@ -392,6 +400,25 @@ pub fn replica_name(replica: usize) -> String {
 mod tests {
     use super::{Board, Forbidden};
     use crate::trace::Trace;
+
+    #[test]
+    fn a_fault_of_the_disk_is_no_excuse_for_another_end() {
+        let board = Board::new(3, Trace::open(None, false).expect("no file"));
+        let (its, another) = ("injected: sync failed", "entry 7 follows entry 5");
+        assert!(!board.may_stop(0, its));
+        board.boot(0);
+        board.excuse(0, "fail_sync");
+        assert!(board.may_stop(0, its));
+        assert!(!board.may_stop(0, another));
+        board.excuse_ends(0);
+        assert!(board.may_stop(0, its), "it may be noticed late");
+        board.boot(0);
+        assert!(!board.may_stop(0, its));
+        board.asked_to_stop(0);
+        assert!(board.may_stop(0, another));
+        board.damage(1);
+        assert!(board.may_stop(1, another));
+    }
 
     #[test]
     fn a_forbidden_mark_is_a_violation_when_it_is_reached_so_often() {

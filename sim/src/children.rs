@@ -163,6 +163,8 @@ impl Children {
     }
 
     fn start(&self, nth: usize, job: Job) -> io::Result<Running> {
+        // What a run of that name left that was broken off.
+        self.clean(&job)?;
         // What stands behind a bare `--` is not the program's own.
         let own = job.arguments.iter().position(|argument| argument == "--");
         let (own, rest) = job.arguments.split_at(own.unwrap_or(job.arguments.len()));
@@ -191,8 +193,9 @@ impl Children {
             return Ok(Some(Ended::Hung));
         };
         match Report::read(&self.report_file(&run.job)) {
-            Ok(report) => Ok(Some(Ended::Reported(Box::new(report)))),
-            Err(_) => Ok(Some(Ended::Died(self.last_words(&run.job, status)?))),
+            // A pass that died after its verdict is none.
+            Ok(report) if status.success() || !report.passed() => Ok(Some(Ended::Reported(Box::new(report)))),
+            _ => Ok(Some(Ended::Died(self.last_words(&run.job, status)?))),
         }
     }
 

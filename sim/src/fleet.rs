@@ -73,6 +73,9 @@ pub enum Stop {
     Failed(String),
 }
 
+/// How names of topics begin that are made and deleted while the run goes on.
+pub const PASSING_TOPIC: &str = "extra-";
+
 /// What an operator is asked to do once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -351,6 +354,13 @@ impl Fleet {
     pub fn order(&self, group: usize, order: Order) {
         if let Some(state) = self.inner().groups.get_mut(&group) {
             state.orders.push_back(order);
+        }
+    }
+
+    /// An order that he could not carry out yet.
+    pub fn order_first(&self, group: usize, order: Order) {
+        if let Some(state) = self.inner().groups.get_mut(&group) {
+            state.orders.push_front(order);
         }
     }
 

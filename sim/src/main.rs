@@ -22,12 +22,12 @@ struct Arguments {
     command: commands::Command,
 }
 
-/// Where nobody reads what is printed any more, as behind `| head`, the command ends without a word.
+/// Where nobody reads what is printed any more, as behind `| head`, the command ends without a word, and without a pass.
 fn end_with_the_reader() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if panics::text(info.payload()).starts_with("failed printing to stdout") {
-            std::process::exit(i32::from(commands::PASS));
+            std::process::exit(i32::from(commands::USAGE));
         }
         before(info);
     }));

@@ -31,7 +31,7 @@ use crate::{
         living::Living,
         marks,
         one_leader::OneLeader,
-        routes::{self, Terms, Told},
+        routes::{self, Memory, Told, Truth},
         votes::Votes,
     },
     fleet::Fleet,
@@ -119,8 +119,10 @@ struct Inner {
     health: Health,
     committed: BTreeMap<String, CommittedEntries>,
     told: Vec<Told>,
-    terms: Terms,
+    memory: Memory,
     living: Living,
+    /// By broker group: the states are to be compared at its entry at the latest. `None` until that is wanted.
+    compare_at: Option<BTreeMap<String, u64>>,
     audit_wanted: bool,
     looked_at_ms: u64,
     disks_looked_at: u64,
@@ -133,6 +135,8 @@ struct Node {
     /// What lies on its disk proves nothing: something there was damaged.
     spoiled: bool,
     last: Option<Snapshot>,
+    /// The last entry whose state it has hashed since it started.
+    hashed: u64,
     audited: bool,
 }
 
@@ -190,7 +194,7 @@ impl Witness {
             *node = Node { id, ..Node::default() };
         }
         node.boots += 1;
-        node.audited = false;
+        (node.hashed, node.audited) = (0, false);
         node.boots - 1
     }
 
@@ -212,9 +216,41 @@ impl Witness {
         self.violations(wrong);
     }
 
-    fn saw_digest(&self, broker_group: &str, replica: &str, index: u64, digest: u128) {
-        let wrong = self.inner().digests.see(broker_group, replica, index, digest);
+    fn saw_digest(&self, machine: usize, broker_group: &str, (index, digest): (u64, u128)) {
+        let mut inner = self.inner();
+        let wrong = inner.digests.see(broker_group, &replica_name(machine), index, digest);
+        if let Some(node) = inner.nodes.get_mut(&machine) {
+            node.hashed = index;
+        }
+        drop(inner);
         self.violations(wrong);
+    }
+
+    /// Broker groups whose replicas are to hash their state because all else is as it should be.
+    pub fn to_compare(&self) -> Vec<String> {
+        let inner = self.inner();
+        let groups = inner.groups.iter().enumerate();
+        let uncompared =
+            groups.filter(|(group, _)| inner.compare_at.is_some() && self.uncompared(&inner, *group).is_some());
+        uncompared.map(|(_, name)| name.clone()).collect()
+    }
+
+    /// The replicas of a broker group were asked to hash the state as of an entry.
+    pub fn asked_to_hash(&self, broker_group: &str, index: u64) {
+        if let Some(at) = self.inner().compare_at.as_mut() {
+            at.insert(broker_group.to_owned(), index);
+        }
+    }
+
+    /// Why the states of a broker group's replicas are not known to be equal; `None` once they are.
+    fn uncompared(&self, inner: &Inner, group: usize) -> Option<String> {
+        let wanted = inner.compare_at.as_ref().and_then(|at| at.get(&inner.groups[group]));
+        let seats = self.fleet.seats(group).into_values();
+        let hashed: Vec<u64> = seats
+            .map(|machine| inner.nodes.get(&machine).map_or(0, |node| node.hashed))
+            .collect();
+        let compared = wanted.is_some_and(|wanted| hashed.iter().all(|index| index == &hashed[0] && index >= wanted));
+        (!compared).then(|| format!("the replicas have hashed their states as of {hashed:?}, wanted is {wanted:?}"))
     }
 
     /// What brokers and name servers say of the routes, all at one time; replaces what they said before.
@@ -226,7 +262,7 @@ impl Witness {
     pub fn told_meanwhile(&self, told: &[Told]) {
         let now = world::seconds();
         let mut inner = self.inner();
-        let mut wrong: Vec<String> = told.iter().filter_map(|told| inner.terms.see(told)).collect();
+        let mut wrong: Vec<String> = told.iter().flat_map(|told| inner.memory.see(told)).collect();
         wrong.extend(told.iter().flat_map(|told| inner.living.see(told, now)));
         self.violations(wrong);
     }
@@ -240,9 +276,9 @@ impl Witness {
     }
 
     /// What is not as it should be once all is mended; `None` when everything is: memberships as wanted, replicas up,
-    /// equally far and ready, routes true.
+    /// equally far and ready, routes true, states equal.
     pub fn unsettled(&self) -> Option<String> {
-        let inner = self.inner();
+        let mut inner = self.inner();
         for group in 0..inner.groups.len() {
             let seats = self.fleet.seats(group);
             let applied_of = |machine: &usize| {
@@ -278,19 +314,28 @@ impl Witness {
         if inner.told.is_empty() || truth.len() < inner.groups.len() {
             return Some("nobody has told the routes yet".to_owned());
         }
-        routes::check(&truth, &inner.told).into_iter().next()
+        if let Some(wrong) = routes::check(&truth, &inner.told).into_iter().next() {
+            return Some(wrong);
+        }
+        inner.compare_at.get_or_insert_default();
+        (0..inner.groups.len()).find_map(|group| self.uncompared(&inner, group))
     }
 
-    /// Term and leader of each broker group by the highest term that serves.
-    fn truth(&self, inner: &Inner) -> BTreeMap<String, (u64, u64)> {
-        let mut truth: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    /// Each broker group by the highest term that serves.
+    fn truth(&self, inner: &Inner) -> BTreeMap<String, Truth> {
+        let mut truth: BTreeMap<String, Truth> = BTreeMap::new();
         let up = inner.nodes.iter().filter(|(machine, _)| self.board.is_up(**machine));
         let serving = up
             .filter_map(|(_, node)| node.last.as_ref())
             .filter(|last| last.serving);
         for last in serving {
             let known = truth.entry(last.broker_group.clone()).or_default();
-            *known = (last.term, last.id).max(*known);
+            (known.term, known.leader) = (last.term, last.id).max((known.term, known.leader));
+        }
+        for (group, name) in inner.groups.iter().enumerate() {
+            if let Some(known) = truth.get_mut(name) {
+                known.replicas = self.fleet.seats(group).into_keys().collect();
+            }
         }
         truth
     }

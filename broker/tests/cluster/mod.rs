@@ -12,8 +12,9 @@ use ledgermq_proto::rocketmq::messaging_service_client::MessagingServiceClient;
 use ledgermq_proto::rocketmq::receive_message_response::Content;
 use ledgermq_proto::rocketmq::{
     AckMessageEntry, AckMessageRequest, ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, Code,
-    Encoding, FilterExpression, FilterType, Message, MessageQueue, MessageType, QueryRouteRequest, QueryRouteResponse,
-    ReceiveMessageRequest, Resource, SendMessageRequest, SendMessageResponse, SystemProperties,
+    Encoding, FilterExpression, FilterType, Message, MessageQueue, MessageType, QueryAssignmentRequest,
+    QueryRouteRequest, QueryRouteResponse, ReceiveMessageRequest, Resource, SendMessageRequest, SendMessageResponse,
+    SystemProperties,
 };
 use ledgermq_raft_store::ReplicaId;
 use ledgermq_raft_store::disk::{Disk, RealDisk};
@@ -222,6 +223,23 @@ impl Client {
         };
         let request = self.request(query, Duration::from_secs(3));
         self.rpc.query_route(request).await.expect("routed").into_inner()
+    }
+
+    /// The queues that a consumer of the group is to take from; -1 is any.
+    pub async fn assigned(&mut self, topic: &str, group: &str) -> Vec<i32> {
+        let query = QueryAssignmentRequest {
+            topic: Some(resource(topic)),
+            group: Some(resource(group)),
+            endpoints: None,
+        };
+        let request = self.request(query, Duration::from_secs(3));
+        let answer = self.rpc.query_assignment(request).await.expect("assigned").into_inner();
+        assert_eq!(code(&answer.status), Code::Ok);
+        let queues = answer
+            .assignments
+            .into_iter()
+            .filter_map(|assigned| assigned.message_queue);
+        queues.map(|queue| queue.id).collect()
     }
 
     /// One receive; the status and the messages.

@@ -40,6 +40,8 @@ pub struct State {
     pub stored: Vec<wire::Message>,
     /// Message ids of every try, in order.
     pub tries: Vec<String>,
+    /// The door of each send, in order.
+    pub doors: Vec<SocketAddr>,
     pub acked: Vec<String>,
     pub headers: Vec<BTreeMap<String, String>>,
     pub routes_asked: usize,
@@ -78,7 +80,7 @@ impl Mock {
             .unwrap_or_else(PoisonError::into_inner)
             .addresses
             .push(address);
-        let service = MessagingServiceServer::new(Service(state.clone()));
+        let service = MessagingServiceServer::new(Service(state.clone(), address));
         let server = Server::builder()
             .add_service(service)
             .serve_with_incoming(incoming(listener));
@@ -104,7 +106,7 @@ impl Mock {
     }
 }
 
-struct Service(Arc<Mutex<State>>);
+struct Service(Arc<Mutex<State>>, SocketAddr);
 
 impl Service {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -195,6 +197,7 @@ impl MessagingService for Service {
         let fault = {
             let mut state = self.state();
             state.headers.push(headers);
+            state.doors.push(self.1);
             state.tries.extend(messages.iter().map(id));
             let fault = state.faults.pop_front();
             if matches!(fault, None | Some(Fault::StoredUnanswered)) {

@@ -129,6 +129,36 @@ fn a_leader_again_brings_its_topics_back() {
     assert_eq!(topics(&table), ["a"]);
 }
 
+/// A dead line held the last words of a stream back until the next one had told the topics.
+#[test]
+fn what_comes_late_on_an_older_stream_takes_no_topics_away() {
+    let mut table = Table::default();
+    let start = now();
+    table.on_report(FIRST, leading(1, 3, 1, &["a"]), start).expect("taken");
+    table.on_report(SECOND, leading(1, 3, 1, &["a"]), start).expect("taken");
+    let late = table.on_report(FIRST, leading(1, 3, 1, &[]), start).expect_err("late");
+    assert!(matches!(late, ReportError::OlderStream { replica_id: 1, .. }), "{late}");
+    assert!(!table.on_closed(FIRST));
+    assert_eq!(table.on_report(SECOND, leading(1, 3, 1, &[]), start), Ok(false));
+    assert_eq!((topics(&table), alive(&table)), (vec!["a".to_owned()], vec![1]));
+
+    // Also after the newer one has ended.
+    table.on_closed(SECOND);
+    table.on_report(FIRST, leading(1, 3, 1, &[]), start).expect_err("late");
+    assert_eq!(topics(&table), ["a"]);
+}
+
+#[test]
+fn silence_makes_nobody_forget_what_was_told_on_a_stream() {
+    let mut table = Table::default();
+    let start = now();
+    table.on_report(FIRST, leading(1, 3, 1, &["a"]), start).expect("taken");
+    let later = start + limits::REPORT_SILENCE_MAX;
+    assert!(table.on_tick(later));
+    assert_eq!(table.on_report(FIRST, leading(1, 3, 1, &[]), later), Ok(true));
+    assert_eq!((topics(&table), alive(&table)), (vec!["a".to_owned()], vec![1]));
+}
+
 #[test]
 fn a_replica_lives_as_long_as_its_newest_stream() {
     let mut table = Table::default();

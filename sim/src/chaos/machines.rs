@@ -26,14 +26,13 @@ impl Chaos {
                 continue;
             }
             let name = replica_name(machine);
-            let excuse = stage.board.excused(machine);
             let damaged = stage.board.is_damaged(machine);
             match stop {
                 Stop::Asked => {
                     stage.board.mark("stopped_in_order");
                     stage.trace.tell(&name, "has stopped in good order");
                 }
-                Stop::Failed(reason) if excuse.is_some() || damaged => {
+                Stop::Failed(reason) if stage.board.may_stop(machine, &reason) => {
                     stage.board.mark("stopped_by_disk");
                     stage.trace.tell(&name, format!("stops by itself: {reason}"));
                 }
@@ -44,7 +43,7 @@ impl Chaos {
                     continue;
                 }
                 // Its disk fails while it is opened.
-                Stop::Refused(reason) if excuse.is_some() && reason.contains("injected") => {
+                Stop::Refused(reason) if stage.board.may_stop(machine, &reason) => {
                     stage.board.mark("failed_to_start");
                     stage.trace.tell(&name, format!("cannot start: {reason}"));
                 }

@@ -1,7 +1,7 @@
 //! What operators are told to do in the middle of it.
 
 use super::{Chaos, Due, Stage};
-use crate::fleet::Order;
+use crate::fleet::{Order, PASSING_TOPIC};
 
 impl Chaos {
     pub(super) fn transfer(&mut self, stage: &mut Stage<'_>, machine: usize) {
@@ -49,7 +49,7 @@ impl Chaos {
     }
 
     pub(super) fn topic(&mut self, stage: &mut Stage<'_>, number: u64, until_ms: u64) {
-        let name = format!("extra-{number}");
+        let name = format!("{PASSING_TOPIC}{number}");
         stage.board.mark("topic");
         stage.fleet.order(0, Order::CreateTopic(name.clone()));
         self.schedule(until_ms, Due::DeleteTopic(name));

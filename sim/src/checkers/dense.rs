@@ -1,13 +1,16 @@
 //! The offsets of a queue are dense: every place between its bounds holds a message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Facts, Queue};
 
 /// See the file's header.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (reader, stored) in &facts.stored {
+    let nothing = Vec::new();
+    let readers: BTreeSet<&str> = facts.stored.keys().chain(facts.bounds.keys()).copied().collect();
+    for reader in readers {
+        let stored = facts.stored.get(reader).unwrap_or(&nothing);
         let mut queues: BTreeMap<Queue<'_>, Vec<i64>> = BTreeMap::new();
         for stored in stored {
             let queue = (stored.broker_group.as_str(), stored.topic.as_str(), stored.queue);
@@ -58,6 +61,7 @@ mod tests {
         assert_eq!(found(&two.clone().bounds("r", "t", 3, 5)), 0);
         assert_eq!(found(&two.clone().bounds("r", "t", 2, 5)), 1);
         assert_eq!(found(&two.bounds("r", "t", 3, 6)), 1);
+        assert_eq!(found(&Story::new().bounds("r", "t", 0, 2)), 1, "nothing at all");
         assert_eq!(found(&Story::new().stored("q", "t", "a", 0).bounds("q", "u", 0, 1)), 1);
     }
 }

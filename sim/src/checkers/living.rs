@@ -20,7 +20,7 @@ impl Living {
 
     /// What a name server tells at a time.
     pub fn see(&self, told: &Told, at: f64) -> Vec<String> {
-        let gone = told.alive.iter().filter_map(|id| {
+        let gone = told.alive.iter().flatten().filter_map(|id| {
             let last = self.0.get(&(told.broker_group.clone(), *id))?;
             (last + limits::CALLED_ALIVE_MAX < at).then_some((id, last))
         });
@@ -36,6 +36,8 @@ impl Living {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -49,7 +51,8 @@ mod tests {
             broker_group: broker_group.to_owned(),
             term: 1,
             leader: None,
-            alive: alive.to_vec(),
+            alive: Some(alive.iter().copied().collect()),
+            topics: BTreeSet::new(),
         };
         assert_eq!(living.see(&told("a", &[1, 2]), 12.0).len(), 0, "not long ago");
         assert_eq!(living.see(&told("a", &[1, 2]), 50.0).len(), 1);

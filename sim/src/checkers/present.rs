@@ -1,13 +1,16 @@
 //! What was acknowledged is there, at the place its sender was told, until the retention forgets it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::Facts;
+use super::facts::{Facts, Queue};
 
 /// See the file's header. Says nothing when nobody read the queues.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (reader, stored) in &facts.stored {
+    let nothing = Vec::new();
+    let readers: BTreeSet<&str> = facts.stored.keys().chain(facts.bounds.keys()).copied().collect();
+    for reader in readers {
+        let stored = facts.stored.get(reader).unwrap_or(&nothing);
         let there: BTreeMap<(&str, &str), (&str, i64, i64)> = stored
             .iter()
             .map(|stored| {
@@ -16,8 +19,10 @@ pub fn check(facts: &Facts<'_>) -> Vec<String> {
             })
             .collect();
         let bounds = facts.bounds.get(reader);
+        // A replica reads all that its broker group has, a client what it likes.
         let reads = |broker_group: &str, topic: &str| {
-            bounds.is_none_or(|bounds| bounds.keys().any(|queue| (queue.0, queue.1) == (broker_group, topic)))
+            let is_meant = |queue: &Queue<'_>| queue.0 == broker_group && (queue.1 == topic || !reader.is_empty());
+            bounds.is_none_or(|bounds| bounds.keys().any(is_meant))
         };
         for (key, sent) in &facts.sends {
             let Some((at, place)) = sent.acked else { continue };
@@ -56,6 +61,18 @@ mod tests {
         let read = sent.clone().bounds("r", "t", 0, 2).stored("r", "t", "b", 1);
         assert_eq!(found(&read), 1);
         assert_eq!(found(&read.stored("r", "t", "a", 0)), 0);
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_is_seen() {
+        let sent = Story::new().acked("a", "t", 0);
+        assert_eq!(found(&sent.clone().bounds("r", "u", 0, 0)), 1);
+        assert_eq!(found(&sent.clone().bounds("r", "t", 0, 0)), 1, "an empty queue");
+        assert_eq!(
+            found(&sent.bounds("", "u", 0, 0)),
+            0,
+            "a client that read another topic"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! routes once all is calm.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -16,13 +17,15 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
 use super::Host;
-use crate::{checkers::routes::Told, history::What, net::SimNet};
+use crate::{checkers::routes::Told, fleet::PASSING_TOPIC, history::What, net::SimNet};
 
 /// A name server's address, and the client that reaches it.
 type Registry = (String, RegistryClient<tonic::transport::Channel>);
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Looks until replicas that did not hash their states are asked again.
+const HASH_AGAIN: u64 = 8;
 
 pub(super) async fn clerk(host: Host) -> turmoil::Result {
     let net: Arc<dyn Net> = Arc::new(SimNet);
@@ -47,11 +50,24 @@ pub(super) async fn clerk(host: Host) -> turmoil::Result {
         })
         .collect();
     let mut digest_in = draws.between(4, 10);
+    let mut hash_in = 0;
     loop {
         if host.is_calm() {
             sleep(LOOK_EVERY).await;
             let told = ask_routes(&host, &doors, &registries).await;
             host.workload.witness.told(told);
+            // A replica may have started over what it was asked.
+            let to_compare = host.workload.witness.to_compare();
+            hash_in = match hash_in.checked_sub(1) {
+                Some(later) => later,
+                None if to_compare.is_empty() => 0,
+                None => {
+                    for broker_group in to_compare {
+                        propose_digest(&host, &admin, broker_group).await;
+                    }
+                    HASH_AGAIN
+                }
+            };
             continue;
         }
         sleep(Duration::from_secs(1)).await;
@@ -67,8 +83,14 @@ pub(super) async fn clerk(host: Host) -> turmoil::Result {
 }
 
 async fn propose_digest(host: &Host, admin: &Admin, broker_group: String) {
-    match admin.propose_digest(ProposeDigestRequest { broker_group }).await {
-        Ok(answer) => host.tell(&format!("digest of entry {}", answer.index)),
+    let request = ProposeDigestRequest {
+        broker_group: broker_group.clone(),
+    };
+    match admin.propose_digest(request).await {
+        Ok(answer) => {
+            host.workload.witness.asked_to_hash(&broker_group, answer.index);
+            host.tell(&format!("digest of entry {}", answer.index));
+        }
         Err(status) => host.tell(&format!("digest: {}", status.message())),
     }
 }
@@ -127,44 +149,89 @@ async fn ask_registry((by, client): &Registry) -> Option<Vec<Told>> {
         broker_group: group.name,
         term: group.term,
         leader: group.leader,
-        alive: group.replicas.iter().filter(|it| it.alive).map(|it| it.id).collect(),
+        alive: Some(group.replicas.iter().filter(|it| it.alive).map(|it| it.id).collect()),
+        topics: group
+            .topics
+            .into_iter()
+            .map(|topic| topic.name)
+            .filter(|topic| !topic.starts_with(PASSING_TOPIC))
+            .collect(),
     });
     Some(told.collect())
 }
 
+/// What everybody says of every broker group.
 async fn ask_routes(host: &Host, doors: &[(String, Admin)], registries: &[Registry]) -> Vec<Told> {
-    let mut told = Vec::new();
     // Spare machines have no replica.
     let seated = host.workload.witness.seated_hosts();
     let is_seated = |door: &str| door.split(':').next().is_some_and(|name| seated.contains(name));
-    let silent = |by: &str| {
-        let groups = host.workload.witness.broker_groups().into_iter();
-        let by = format!("{by}, which does not answer,");
-        groups.map(move |broker_group| Told {
-            by: by.clone(),
-            broker_group,
-            term: 0,
-            leader: None,
-            alive: Vec::new(),
-        })
-    };
+    let groups = host.workload.witness.broker_groups();
+    let mut told = Vec::new();
     for (by, admin) in doors.iter().filter(|(by, _)| is_seated(by)) {
-        match timeout(PATIENCE, admin.describe_cluster(DescribeClusterRequest {})).await {
-            Ok(Ok(answer)) => told.extend(answer.broker_groups.into_iter().map(|group| Told {
-                by: by.clone(),
-                broker_group: group.name,
-                term: group.term,
-                leader: group.leader,
-                alive: Vec::new(),
-            })),
-            _ => told.extend(silent(by)),
-        }
+        told.extend(whole(&groups, by, ask_door(by, admin).await));
     }
     for registry in registries {
-        match ask_registry(registry).await {
-            Some(answer) => told.extend(answer),
-            None => told.extend(silent(&registry.0)),
+        told.extend(whole(&groups, &registry.0, ask_registry(registry).await));
+    }
+    told
+}
+
+async fn ask_door(by: &str, admin: &Admin) -> Option<Vec<Told>> {
+    let answer = timeout(PATIENCE, admin.describe_cluster(DescribeClusterRequest {})).await;
+    let groups = answer.ok()?.ok()?.broker_groups.into_iter();
+    let told = groups.map(|group| Told {
+        by: by.to_owned(),
+        broker_group: group.name,
+        term: group.term,
+        leader: group.leader,
+        alive: None,
+        topics: BTreeSet::new(),
+    });
+    Some(told.collect())
+}
+
+/// An answer, and of the broker groups that it leaves out that nothing is known of them.
+fn whole(broker_groups: &[String], by: &str, answer: Option<Vec<Told>>) -> Vec<Told> {
+    let by = match answer {
+        Some(_) => by.to_owned(),
+        None => format!("{by}, which does not answer,"),
+    };
+    let mut told = answer.unwrap_or_default();
+    for broker_group in broker_groups {
+        if !told.iter().any(|told| told.broker_group == *broker_group) {
+            told.push(Told {
+                by: by.clone(),
+                broker_group: broker_group.clone(),
+                term: 0,
+                leader: None,
+                alive: None,
+                topics: BTreeSet::new(),
+            });
         }
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_leaves_out_counts_as_not_known() {
+        let groups = ["a".to_owned(), "b".to_owned()];
+        let of_a = |term| {
+            whole(&groups[..1], "door", None)
+                .into_iter()
+                .map(move |told| Told { term, ..told })
+        };
+        let told = whole(&groups, "door", Some(of_a(7).collect()));
+        let terms: Vec<(&str, u64)> = told
+            .iter()
+            .map(|told| (told.broker_group.as_str(), told.term))
+            .collect();
+        assert_eq!(terms, [("a", 7), ("b", 0)]);
+        assert_eq!(whole(&groups, "door", Some(Vec::new())).len(), 2);
+        let silent = whole(&groups, "door", None);
+        assert!(silent.iter().all(|told| told.by.contains("does not answer")));
+    }
 }

@@ -108,7 +108,11 @@ impl Operator {
 
     async fn round(&self, admin: &Admin) -> Result<(), Status> {
         if let Some(order) = self.fleet.next_order(self.group) {
-            return self.obey(admin, order).await;
+            let obeyed = self.obey(admin, &order).await;
+            if obeyed.as_ref().is_err_and(|status| status.code() == Code::Unavailable) {
+                self.fleet.order_first(self.group, order);
+            }
+            return obeyed;
         }
         if self.fleet.is_settled(self.group) {
             return Ok(());
@@ -129,11 +133,11 @@ impl Operator {
         self.step(admin, self.look(told)).await
     }
 
-    async fn obey(&self, admin: &Admin, order: Order) -> Result<(), Status> {
+    async fn obey(&self, admin: &Admin, order: &Order) -> Result<(), Status> {
         self.event(format!("{order:?}"));
         match order {
             Order::Transfer(machine) => {
-                let Some(seat) = self.fleet.seat(machine) else {
+                let Some(seat) = self.fleet.seat(*machine) else {
                     return Ok(());
                 };
                 let request = TransferLeaderRequest {
@@ -146,7 +150,7 @@ impl Operator {
             }
             Order::CreateTopic(name) => {
                 let request = CreateTopicRequest {
-                    name,
+                    name: name.clone(),
                     r#type: "normal".to_owned(),
                     queues: 4,
                 };
@@ -154,7 +158,7 @@ impl Operator {
                 self.board.mark("topic_created");
             }
             Order::DeleteTopic(name) => {
-                admin.delete_topic(DeleteTopicRequest { name }).await?;
+                admin.delete_topic(DeleteTopicRequest { name: name.clone() }).await?;
                 self.board.mark("topic_deleted");
             }
         }

@@ -18,8 +18,8 @@ pub struct Book {
 
 #[derive(Default)]
 struct Inner {
-    /// What the first replica to apply an index found there: its term and operations, and how many there were with them.
-    log: BTreeMap<u64, (u64, Vec<u64>, usize)>,
+    /// What the first replica to apply an index found there: its term and operations, and the hash of all with them.
+    log: BTreeMap<u64, (u64, Vec<u64>, u64)>,
     /// Where each operation was applied.
     places: BTreeMap<u64, u64>,
     proposed: u64,
@@ -81,18 +81,18 @@ impl Book {
     }
 
     /// A replica applied an entry.
-    pub fn applied(&self, replica: usize, id: EntryId, (operations, total): (&[u64], usize)) {
+    pub fn applied(&self, replica: usize, id: EntryId, (operations, hash): (&[u64], u64)) {
         let mut wrong = Vec::new();
         let (term, index) = (id.term.get(), id.index.get());
         let mut inner = self.inner();
         match inner.log.get(&index) {
-            Some(known) if *known == (term, operations.to_vec(), total) => {}
+            Some(known) if *known == (term, operations.to_vec(), hash) => {}
             Some(known) => wrong.push(format!(
-                "{} applied term {term} {operations:?} ({total} in all) at index {index}, another replica {known:?}",
+                "{} applied term {term} {operations:?} (state {hash:016x}) at index {index}, another replica {known:?}",
                 replica_name(replica),
             )),
             None => {
-                inner.log.insert(index, (term, operations.to_vec(), total));
+                inner.log.insert(index, (term, operations.to_vec(), hash));
                 for operation in operations {
                     if let Some(place) = inner.places.insert(*operation, index) {
                         wrong.push(format!("operation {operation} applied at {place} and at {index}"));

@@ -21,6 +21,16 @@ struct Image {
     /// An installation has begun and not ended.
     half: bool,
     operations: Vec<u64>,
+    /// Of the operations and their order.
+    hash: u64,
+}
+
+impl Image {
+    fn push(&mut self, operation: u64) {
+        // FNV-1a by words.
+        self.hash = (self.hash ^ operation).wrapping_mul(0x0000_0100_0000_01b3);
+        self.operations.push(operation);
+    }
 }
 
 /// What survives a crash of the machine of one replica. Clones share it.
@@ -85,7 +95,7 @@ impl Counting {
     /// An entry without operations.
     fn empty(&self, id: EntryId) {
         if self.state.covered.is_none_or(|covered| id.index > covered.index) {
-            self.book.applied(self.replica, id, (&[], self.state.operations.len()));
+            self.book.applied(self.replica, id, (&[], self.state.hash));
         }
     }
 
@@ -119,11 +129,10 @@ impl Machine for Counting {
                 .ok_or_else(|| MachineError::new("a command without an operation"))?;
             let operation = u64::from_le_bytes(*head);
             outcomes.push(self.state.operations.len() as u64);
-            self.state.operations.push(operation);
+            self.state.push(operation);
             operations.push(operation);
         }
-        let total = self.state.operations.len();
-        self.book.applied(self.replica, id, (&operations, total));
+        self.book.applied(self.replica, id, (&operations, self.state.hash));
         self.advance(id, None)?;
         Ok(outcomes)
     }
@@ -162,7 +171,7 @@ impl Machine for Counting {
             return Err(MachineError::new("a part without its entry"));
         };
         self.state.covered = Some(EntryId::new(term, index));
-        self.state.operations.extend(words);
+        words.for_each(|operation| self.state.push(operation));
         Ok(())
     }
 

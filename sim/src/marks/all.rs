@@ -160,6 +160,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("not_ready", "a replica told that it is not ready"),
     ("older_release", "a replica began as an older release"),
     (
+        "older_stream_reported",
+        "a name server was told on a stream that the replica had left behind, and took nothing from it",
+    ),
+    (
         "older_term_reported",
         "a name server was told of a leader of an older term, and kept the newer one",
     ),

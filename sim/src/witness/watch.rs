@@ -106,7 +106,7 @@ pub async fn watch(witness: Witness, machine: usize, broker_group: String, broke
         if done > hashed {
             hashed = done;
             if let Some(digest) = broker.view().digest_of(done) {
-                witness.saw_digest(broker_group, replica, done.get(), digest);
+                witness.saw_digest(machine, broker_group, (done.get(), digest));
             }
         }
         if at >= progress_at {
