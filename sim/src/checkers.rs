@@ -16,6 +16,7 @@ pub mod fifo;
 pub mod handles;
 pub mod health;
 pub mod intact;
+pub mod kept;
 pub mod leases;
 pub mod living;
 pub mod marks;

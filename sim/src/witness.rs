@@ -28,6 +28,7 @@ use crate::{
         committed_entries::CommittedEntries,
         digests::Digests,
         health::{self, Health},
+        kept,
         living::Living,
         marks,
         one_leader::OneLeader,
@@ -121,6 +122,8 @@ struct Inner {
     told: Vec<Told>,
     memory: Memory,
     living: Living,
+    /// Nothing may ever be forgotten.
+    keeps_all: bool,
     /// By broker group: the states are to be compared at its entry at the latest. `None` until that is wanted.
     compare_at: Option<BTreeMap<String, u64>>,
     audit_wanted: bool,
@@ -159,6 +162,11 @@ impl Witness {
             ground: Arc::new(ground),
             inner: Arc::new(Mutex::new(inner)),
         }
+    }
+
+    /// There is no bound on what is kept: whoever forgets anything is wrong.
+    pub fn keep_all(&self) {
+        self.inner().keeps_all = true;
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -210,6 +218,7 @@ impl Witness {
             let name = format!("{} ({})", snapshot.replica, snapshot.id);
             wrong.extend(inner.one_leader.see(&snapshot.broker_group, snapshot.term, &name));
         }
+        wrong.extend(kept::check(inner.keeps_all, &snapshot));
         wrong.extend(inner.health.see(&snapshot));
         inner.living.runs(&snapshot.broker_group, snapshot.id, snapshot.at);
         node.last = Some(snapshot);

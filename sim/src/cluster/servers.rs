@@ -40,6 +40,9 @@ pub fn servers(
     let history = History::new(trace.clone());
     let seen = (fleet.clone(), Ground::of_brokers());
     let witness = Witness::new(board.clone(), history, seen, names.to_vec());
+    if drawn.retention_bytes == 0 {
+        witness.keep_all();
+    }
     let mut hosts = Vec::new();
     let mut on_crash: Vec<OnCrash> = Vec::new();
     for (machine, group) in groups.iter().enumerate() {
