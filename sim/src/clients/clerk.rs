@@ -50,7 +50,7 @@ pub(super) async fn clerk(host: Host) -> turmoil::Result {
         })
         .collect();
     let mut digest_in = draws.between(4, 10);
-    let mut hash_in = 0;
+    let mut hash_in: u64 = 0;
     loop {
         if host.is_calm() {
             sleep(LOOK_EVERY).await;
