@@ -56,7 +56,7 @@ pub(super) async fn ledger(host: Host) -> turmoil::Result {
         }
         let was_calm = host.is_calm();
         // Work that takes longer than a lease that nobody renews.
-        let works_long = life == 1 && draws.percent(30);
+        let works_long = life == 1 && draws.percent(50);
         let lasts = match works_long {
             true => Duration::from_millis(draws.between(70_000, 90_000)),
             false => Duration::from_millis(draws.between(5_000, 40_000)),
