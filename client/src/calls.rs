@@ -19,7 +19,7 @@ use tonic::{
 };
 
 use crate::{
-    door::{AddressBook, Doors, Stub},
+    door::{AddressBook, Doors, Heard, Stub},
     error::{Error, answered, never_sent, retriable},
     identity::Identity,
     limits,
@@ -166,8 +166,11 @@ impl Calls {
                 Ok(Ok(mut reply)) => {
                     let (code, message) = answered(topic, reply.get_mut().take_status())?;
                     // A door that found no leader in its time, or has stopped, keeps the next call waiting as well.
-                    let well = !retriable(code) || code == Code::TooManyRequests;
-                    self.book.note(doors, door, well);
+                    let heard = match retriable(code) && code != Code::TooManyRequests {
+                        true => Heard::Unfit,
+                        false => Heard::Answer,
+                    };
+                    self.book.note(doors, door, heard);
                     if matches!(code, Code::Ok | Code::MultipleResults) {
                         return Ok(reply);
                     }
@@ -190,7 +193,8 @@ impl Calls {
                 }
                 Ok(Err(status)) => {
                     let answered = settled(&status);
-                    self.book.note(doors, door, answered);
+                    let heard = if answered { Heard::Answer } else { Heard::Nothing };
+                    self.book.note(doors, door, heard);
                     unknown |= !answered && !never_sent(&status);
                     let message = format!("{}: {:?} {}", address.authority(), status.code(), status.message());
                     let failed = Error::Unanswered {
@@ -205,7 +209,7 @@ impl Calls {
                     failed
                 }
                 Err(_) => {
-                    self.book.note(doors, door, false);
+                    self.book.note(doors, door, Heard::Nothing);
                     unknown = true;
                     let message = format!("{}: nothing within {} ms", address.authority(), deadline.as_millis());
                     Error::Unanswered {

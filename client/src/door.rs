@@ -26,8 +26,21 @@ pub(crate) struct Address {
     authority: String,
     stubs: Vec<Stub>,
     next: AtomicUsize,
-    /// Milliseconds since the book's birth until which it is avoided; 0 when it is well.
+    /// Milliseconds since the book's birth until which it is avoided because it did not answer; 0 when it is well.
     avoided_until: AtomicU64,
+    /// The same because it answered that it can't help now; what else it answers says nothing of that.
+    unfit_until: AtomicU64,
+}
+
+/// How a try at a door went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It answered.
+    Answer,
+    /// It answered that it can't do it now, and another door perhaps can.
+    Unfit,
+    /// It did not answer.
+    Nothing,
 }
 
 impl Address {
@@ -43,6 +56,11 @@ impl Address {
             self.next.fetch_add(1, Ordering::Relaxed)
         };
         self.stubs[turn % self.stubs.len()].clone()
+    }
+
+    fn is_well(&self, now_ms: u64) -> bool {
+        let until = [&self.avoided_until, &self.unfit_until].map(|until| until.load(Ordering::Relaxed));
+        until.iter().all(|until| *until <= now_ms)
     }
 
     fn answered(&self) {
@@ -89,6 +107,7 @@ impl AddressBook {
             stubs: stubs.collect(),
             next: AtomicUsize::new(0),
             avoided_until: AtomicU64::new(0),
+            unfit_until: AtomicU64::new(0),
         });
         addresses.insert(authority.to_owned(), address.clone());
         Ok(address)
@@ -115,16 +134,19 @@ impl AddressBook {
         Doors::new(addresses?).ok_or_else(|| Error::invalid("", "no endpoints"))
     }
 
-    /// Takes note that a call to the door got an answer, or none.
-    pub(crate) fn note(&self, doors: &Doors, door: usize, answered: bool) {
+    /// Takes note of how a call to the door went. One that failed is passed over.
+    pub(crate) fn note(&self, doors: &Doors, door: usize, heard: Heard) {
         let address = &doors.addresses[door];
-        if answered {
-            address.answered();
-        } else {
-            let until = self.now_ms().saturating_add(millis(limits::ISOLATION));
-            address.avoided_until.store(until, Ordering::Relaxed);
-            doors.pass_over(door);
+        let until = self.now_ms().saturating_add(millis(limits::ISOLATION));
+        match heard {
+            Heard::Answer => return address.answered(),
+            Heard::Unfit => {
+                address.answered();
+                address.unfit_until.store(until, Ordering::Relaxed);
+            }
+            Heard::Nothing => address.avoided_until.store(until, Ordering::Relaxed),
         }
+        doors.pass_over(door);
     }
 
     /// Forgets the addresses that no route names any more, and closes their connections.
@@ -167,8 +189,7 @@ impl Doors {
         let preferred = self.preferred.load(Ordering::Relaxed);
         let turns = || (0..count).map(|step| (preferred + step) % count);
         let other = |door: &usize| count == 1 || Some(*door) != tried;
-        let well = |door: &usize| self.addresses[*door].avoided_until.load(Ordering::Relaxed) <= now_ms;
-        let best = turns().find(|door| other(door) && well(door));
+        let best = turns().find(|door| other(door) && self.addresses[*door].is_well(now_ms));
         // All failed lately: walk on from the last one.
         best.unwrap_or_else(|| tried.map_or(preferred, |door| (door + 1) % count))
     }
@@ -215,19 +236,33 @@ mod tests {
         let (book, doors) = three();
         assert_eq!(doors.pick(book.now_ms(), None), 0);
         assert_eq!(doors.pick(book.now_ms(), None), 0);
-        book.note(&doors, 0, false);
+        book.note(&doors, 0, Heard::Nothing);
         assert_eq!(doors.pick(book.now_ms(), Some(0)), 1);
         assert_eq!(
             doors.pick(book.now_ms(), None),
             1,
             "the next call does not ask the failed one"
         );
-        book.note(&doors, 1, false);
+        book.note(&doors, 1, Heard::Nothing);
         assert_eq!(doors.pick(book.now_ms(), Some(1)), 2);
-        book.note(&doors, 2, false);
+        book.note(&doors, 2, Heard::Nothing);
         assert_eq!(doors.pick(book.now_ms(), Some(2)), 0, "all failed: around once more");
-        book.note(&doors, 1, true);
+        book.note(&doors, 1, Heard::Answer);
         assert_eq!(doors.pick(book.now_ms(), Some(0)), 1, "one answers again");
+    }
+
+    #[tokio::test]
+    async fn a_door_that_can_not_help_is_passed_over_whatever_else_it_answers() {
+        let (book, doors) = three();
+        book.note(&doors, 0, Heard::Unfit);
+        book.note(&doors, 0, Heard::Answer);
+        let again = Doors::new(doors.addresses().to_vec()).expect("a new route");
+        assert_eq!(again.pick(book.now_ms(), None), 1);
+        assert_eq!(
+            again.pick(book.now_ms() + millis(limits::ISOLATION) + 1, None),
+            0,
+            "not for good"
+        );
     }
 
     #[tokio::test]
