@@ -172,12 +172,18 @@ impl Board {
         self.inner().replicas[replica].excuse_stands = false;
     }
 
-    /// Whether the replica may have stopped, or not started, for this reason: it was asked to stop, its bytes are damaged,
-    /// or something was done to its disk and the reason is the failure that was injected.
+    /// Whether the reason for which a replica stopped, or did not start, is a failure of its disk that was injected.
+    pub fn is_injected(&self, replica: usize, reason: &str) -> bool {
+        self.inner().replicas[replica].excuse.is_some() && reason.contains(INJECTED)
+    }
+
+    /// Whether the replica may have stopped by itself for this reason: it was asked to stop, its bytes are damaged, or its
+    /// disk was made to fail.
     pub fn may_stop(&self, replica: usize, reason: &str) -> bool {
+        let excused = self.is_injected(replica, reason);
         let inner = self.inner();
         let replica = &inner.replicas[replica];
-        replica.asked_to_stop || replica.damaged || (replica.excuse.is_some() && reason.contains(INJECTED))
+        excused || replica.asked_to_stop || replica.damaged
     }
 
     /// Bytes on the replica's disk are damaged.
@@ -416,6 +422,7 @@ mod tests {
         assert!(!board.may_stop(0, its));
         board.asked_to_stop(0);
         assert!(board.may_stop(0, another));
+        assert!(!board.is_injected(0, another), "it must start all the same");
         board.damage(1);
         assert!(board.may_stop(1, another));
     }

@@ -43,7 +43,7 @@ impl Chaos {
                     continue;
                 }
                 // Its disk fails while it is opened.
-                Stop::Refused(reason) if stage.board.may_stop(machine, &reason) => {
+                Stop::Refused(reason) if stage.board.is_injected(machine, &reason) => {
                     stage.board.mark("failed_to_start");
                     stage.trace.tell(&name, format!("cannot start: {reason}"));
                 }

@@ -1,16 +1,13 @@
 //! The offsets of a queue are dense: every place between its bounds holds a message.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::facts::{Facts, Queue};
 
 /// See the file's header.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let nothing = Vec::new();
-    let readers: BTreeSet<&str> = facts.stored.keys().chain(facts.bounds.keys()).copied().collect();
-    for reader in readers {
-        let stored = facts.stored.get(reader).unwrap_or(&nothing);
+    for (reader, stored) in facts.read() {
         let mut queues: BTreeMap<Queue<'_>, Vec<i64>> = BTreeMap::new();
         for stored in stored {
             let queue = (stored.broker_group.as_str(), stored.topic.as_str(), stored.queue);

@@ -192,6 +192,13 @@ impl<'a> Facts<'a> {
         self.handled.entry((group, topic, key)).or_default()
     }
 
+    /// What each reader found in its queues: nothing, where it told their bounds alone.
+    pub fn read(&self) -> BTreeMap<&'a str, &[&'a Stored]> {
+        let mut read: BTreeMap<&'a str, &[&'a Stored]> = self.bounds.keys().map(|reader| (*reader, &[][..])).collect();
+        read.extend(self.stored.iter().map(|(reader, stored)| (*reader, stored.as_slice())));
+        read
+    }
+
     /// Whether the retention has forgotten this place.
     pub fn is_forgotten(&self, topic: &str, (broker_group, queue, offset): Place<'_>) -> bool {
         let first = self.first.get(&(broker_group, topic, queue));

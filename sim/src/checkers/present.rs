@@ -1,16 +1,13 @@
 //! What was acknowledged is there, at the place its sender was told, until the retention forgets it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::facts::{Facts, Queue};
 
 /// See the file's header. Says nothing when nobody read the queues.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let nothing = Vec::new();
-    let readers: BTreeSet<&str> = facts.stored.keys().chain(facts.bounds.keys()).copied().collect();
-    for reader in readers {
-        let stored = facts.stored.get(reader).unwrap_or(&nothing);
+    for (reader, stored) in facts.read() {
         let there: BTreeMap<(&str, &str), (&str, i64, i64)> = stored
             .iter()
             .map(|stored| {
