@@ -201,11 +201,21 @@ impl Children {
 
     fn last_words(&self, job: &Job, status: ExitStatus) -> io::Result<String> {
         let bytes = fs::read(self.words_file(job))?;
-        let words = String::from_utf8_lossy(&bytes);
-        let last: Vec<&str> = words.lines().rev().take(limits::LAST_WORDS_LINES).collect();
-        let last: Vec<&str> = last.into_iter().rev().collect();
-        Ok(format!("no verdict ({status}): {}", last.join(" | ")))
+        Ok(format!(
+            "no verdict ({status}): {}",
+            telling(&String::from_utf8_lossy(&bytes))
+        ))
     }
+}
+
+/// What tells most of why a process died: its first panic, and its last lines. Between them may be a long list of calls.
+fn telling(words: &str) -> String {
+    let lines: Vec<&str> = words.lines().collect();
+    let last = lines.len().saturating_sub(limits::LAST_WORDS_LINES);
+    let (before, last) = lines.split_at(last);
+    // Where it was, and what it said.
+    let panic = before.iter().skip_while(|line| !line.contains(" panicked at ")).take(2);
+    panic.chain(last).copied().collect::<Vec<&str>>().join(" | ")
 }
 
 #[expect(clippy::disallowed_methods, reason = "the watchdog measures real time")]
@@ -252,6 +262,19 @@ mod tests {
             arguments: ["-c", script, "sh"].map(str::to_owned).into(),
             name: name.to_owned(),
         }
+    }
+
+    #[test]
+    fn the_first_panic_is_told_whatever_follows_it() {
+        assert_eq!(telling("killed"), "killed");
+        let calls = "   7: somewhere\n".repeat(limits::LAST_WORDS_LINES);
+        let words = format!("warning\nthread 'main' panicked at a.rs:1:2:\ntoo large\n{calls}aborting");
+        let told = telling(&words);
+        assert!(
+            told.starts_with("thread 'main' panicked at a.rs:1:2: | too large | "),
+            "{told}"
+        );
+        assert!(told.ends_with(" | aborting"), "{told}");
     }
 
     #[test]

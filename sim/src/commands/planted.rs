@@ -7,7 +7,7 @@ use ledgermq_sim::{
     children::Children,
     limits,
     plant::Bug,
-    planting::{Line, Search},
+    planting::{self, Line, Search},
     run::Profile,
 };
 
@@ -18,7 +18,7 @@ const FEW_SEEDS: u64 = 100;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A bug, again for more; default all.
+    /// A bug, again for more; default all but `vote-before-appends`, which is for the random histories of the storage.
     #[arg(long, value_name = "NAME")]
     bug: Vec<Bug>,
     /// The most seeds for a bug.
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         seeds: arguments.seeds,
     };
     let bugs: Vec<Bug> = match arguments.bug.is_empty() {
-        true => Bug::all().collect(),
+        true => planting::looked_for().collect(),
         false => arguments.bug.clone(),
     };
     let wide = bugs.iter().map(|bug| bug.name().len()).max().unwrap_or_default();
