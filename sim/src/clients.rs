@@ -1,5 +1,5 @@
 //! What clients do while the cluster is broken. How many there are, what they do and how often is drawn for each run; each
-//! is a simulated host with one call at a time, and everything they mean to do and are told goes into the history.
+//! makes one call at a time, and everything they mean to do and are told goes into the history.
 //!
 //! ```text
 //!   clerk ──▶ topics and consumer groups, hashes of the state, in the end the routes
@@ -52,7 +52,11 @@ pub const VISITORS: &str = "visitors";
 /// Client libraries as they call themselves; none is another one that nobody knows.
 const LANGUAGES: &[&str] = &["RUST", "JAVA", "PYTHON", "GO", "CPP", "HTTP", "DOTNET", "PHP", "none"];
 
-/// What client hosts need.
+/// Simulated hosts of the clients. No fault tells one client from another, and a host costs time at every step, alone and by
+/// its links to all others.
+const APPLICATIONS: usize = 2;
+
+/// What clients need.
 #[derive(Clone)]
 pub struct Workload {
     /// The run's seed.
@@ -150,7 +154,7 @@ impl Mix {
     }
 }
 
-/// A client host: what survives its death is shared between its lives.
+/// A client: what survives its death is shared between its lives.
 #[derive(Clone)]
 struct Host {
     workload: Workload,
@@ -205,27 +209,26 @@ impl Host {
     }
 }
 
-/// Puts the clients' hosts on the stage; their names go to the end of `hosts`. `few`: one of each kind that cannot be
-/// missed, instead of those that the seed draws.
+/// Puts the clients on the stage, on [`APPLICATIONS`] hosts whose names go to the end of `hosts`. `few`: one of each kind
+/// that cannot be missed, instead of those that the seed draws.
 pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workload, few: bool) {
     let drawn = Mix::draw(workload.seed);
     let mix = if few { drawn.few() } else { drawn };
     workload.trace.tell("options", format!("{mix:?}"));
     let ready = Arc::new(AtomicBool::new(false));
+    let mut clients: Vec<Client> = Vec::new();
     let mut put = |role: &str, number: u64, play: fn(Host) -> Playing| {
-        let name = format!("{role}-{number}");
         let host = Host {
             workload: workload.clone(),
             mix: mix.clone(),
-            name: name.clone(),
+            name: format!("{role}-{number}"),
             number,
             ready: ready.clone(),
             lives: Arc::default(),
             named: Arc::default(),
             open: Arc::default(),
         };
-        hosts.push(name.clone());
-        sim.host(name, move || play(host.clone()));
+        clients.push((host, play));
     };
     put("clerk", 1, |host| Box::pin(clerk::clerk(host)));
     for number in 1..=mix.producers {
@@ -253,6 +256,31 @@ pub fn hosts(sim: &mut Sim<'static>, hosts: &mut Vec<String>, workload: &Workloa
     if mix.visitors {
         put("visitor", 1, |host| Box::pin(simple::visitor(host)));
     }
+    for application in 0..APPLICATIONS {
+        let of_it: Vec<Client> = clients
+            .iter()
+            .skip(application)
+            .step_by(APPLICATIONS)
+            .cloned()
+            .collect();
+        let name = format!("app-{}", application + 1);
+        hosts.push(name.clone());
+        sim.host(name, move || play_all(of_it.clone()));
+    }
+}
+
+/// A client, and what it does.
+type Client = (Host, fn(Host) -> Playing);
+
+async fn play_all(clients: Vec<Client>) -> turmoil::Result {
+    let mut playing = tokio::task::JoinSet::new();
+    for (host, play) in clients {
+        playing.spawn_local(play(host));
+    }
+    while let Some(ended) = playing.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 type Playing = std::pin::Pin<Box<dyn Future<Output = turmoil::Result>>>;

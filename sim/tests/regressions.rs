@@ -9,7 +9,7 @@ use ledgermq_sim::{
 };
 
 /// Profile, seed, seconds, and the test that holds the scenario itself.
-const FOUND: [(&str, u64, u64, &str); 10] = [
+const FOUND: [(&str, u64, u64, &str); 11] = [
     ("membership", 101, 60, "raft-store: peer::clock"),
     (
         "log",
@@ -58,6 +58,12 @@ const FOUND: [(&str, u64, u64, &str); 10] = [
         7252,
         60,
         "raft-store: the_next_leader_ends_a_joint_membership",
+    ),
+    (
+        "default",
+        41_688,
+        60,
+        "raft-store: peer::clock::tests::two_wrong_clocks_of_three_that_are_heard_cannot_hurry_time",
     ),
     ("default", 235, 60, "sim: checkers::leases::tests::log_time_counts"),
 ];

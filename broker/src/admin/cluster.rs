@@ -57,6 +57,7 @@ pub(super) async fn describe(admin: &Administration) -> wire::DescribeClusterRes
             name: group.name,
             durability: String::new(),
             format_level: 0,
+            membership_joint: false,
         }
     }));
     broker_groups.sort_by(|a, b| a.name.cmp(&b.name));
@@ -110,6 +111,7 @@ impl Verb for DescribeGroup {
             replicas: replicas.collect(),
             durability: String::new(),
             format_level: leader.view.format_level(),
+            membership_joint: status.membership.joint,
         })
     }
 }
@@ -157,6 +159,7 @@ fn without_leader(leader: &Leader) -> wire::BrokerGroup {
         replicas: replicas.collect(),
         durability: String::new(),
         format_level: leader.view.format_level(),
+        membership_joint: status.membership.joint,
     }
 }
 

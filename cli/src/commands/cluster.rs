@@ -44,6 +44,8 @@ pub struct BrokerGroup {
     pub durability: String,
     /// The format level of the state; null where nobody tells it.
     pub format_level: Option<u32>,
+    /// A change of the membership is half done: the replicas are those of before and of after it.
+    pub membership_joint: bool,
     /// Its replicas, by number.
     pub replicas: Vec<Replica>,
 }
@@ -122,6 +124,7 @@ fn broker_group(it: admin::BrokerGroup) -> BrokerGroup {
         leader: it.leader,
         durability: it.durability,
         format_level: Some(it.format_level).filter(|level| *level > 0),
+        membership_joint: it.membership_joint,
         replicas: it.replicas.into_iter().map(replica).collect(),
     }
 }
@@ -155,6 +158,9 @@ fn print(broker_group: BrokerGroup) -> Result<(), Failure> {
     }
     if broker_group.durability == "memory-quorum" {
         line_out("  memory-quorum: a power failure of several replicas can lose acknowledged messages")?;
+    }
+    if broker_group.membership_joint {
+        line_out("  a change of the membership is half done: the replicas of before and of after it are told")?;
     }
     let mut table = Table::new(&[
         "REPLICA",

@@ -40,6 +40,7 @@ pub async fn run(raft: Raft<Config, Adapter>, network: Network, clock: Arc<Clust
         // A removed replica would ask for votes for ever: it may never have seen its removal.
         raft.runtime_config().elect(!*removed.borrow_and_update());
         tasks.retain(|id, (node, _)| membership.get_node(id) == Some(node));
+        clock.set_members(&membership.nodes().map(|(id, _)| *id).collect());
         for (id, node) in membership.nodes().filter(|(id, _)| **id != own) {
             tasks.entry(*id).or_insert_with(|| {
                 let task = tokio::spawn(keep(network.clone(), Arc::clone(&clock), *id, node.clone(), interval));

@@ -1,13 +1,18 @@
 //! The cluster clock: the median of the replicas' wall clocks, advanced by monotonic time.
 //!
 //! Each replica's wall clock is kept as its distance from this process's monotonic clock, so a jump of one wall clock
-//! moves one distance and the median hardly at all. Where only an even number of clocks is known, as by a leader that has
-//! just started, the earlier of the two middle ones counts: time that is early would hand a message out twice.
+//! moves one distance and the median hardly at all. Of two middle ones the earlier counts: time that is early would hand a
+//! message out twice.
+//!
+//! The median is right as long as most clocks are, and all are known. A leader that does not know them all, as replicas are
+//! down, may know more wrong ones than right ones: then those count that agree with most others, and of several such the
+//! earliest.
 //!
 //! While it is asked, its time runs at most a twentieth faster or slower than monotonic time, whatever the clocks say: a
 //! leader that knows two clocks, one of which is wrong and then put right, would cut the leases short by all that it was late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +23,9 @@ const SAMPLE_LIFE: Duration = Duration::from_secs(60);
 
 /// Its time runs faster or slower than monotonic time by at most one part in so many.
 const SLEW: i64 = 20;
+
+/// Clocks that are no further apart agree, milliseconds: more than what a slow connection adds to a sample.
+const AGREE_MS: i64 = 1_000;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 
@@ -30,6 +38,8 @@ pub struct ClusterClock {
     anchor: Instant,
     /// By replica: wall clock minus monotonic clock in milliseconds, and when it was sampled.
     peers: Mutex<BTreeMap<u64, (i64, Instant)>>,
+    /// How many replicas there are, this one included; 0 until it is known.
+    members: AtomicUsize,
     told: Mutex<Option<Told>>,
 }
 
@@ -48,6 +58,7 @@ impl ClusterClock {
             wall,
             anchor: Instant::now(),
             peers: Mutex::new(BTreeMap::new()),
+            members: AtomicUsize::new(0),
             told: Mutex::new(None),
         }
     }
@@ -68,6 +79,12 @@ impl ClusterClock {
         let middle = sent + now.duration_since(sent) / 2;
         let distance = signed(wall_ms) - self.monotonic(middle);
         lock(&self.peers).insert(id, (distance, now));
+    }
+
+    /// The replicas that there are, this one included: the clock of any other counts no more.
+    pub fn set_members(&self, members: &BTreeSet<u64>) {
+        lock(&self.peers).retain(|id, _| members.contains(id));
+        self.members.store(members.len(), Ordering::Relaxed);
     }
 
     /// How many milliseconds this replica's wall clock is ahead of the median; negative where it is behind. `None` while
@@ -94,7 +111,8 @@ impl ClusterClock {
         let at = Instant::now();
         let monotonic = self.monotonic(at);
         let mut distances = self.distances(signed(self.wall()) - monotonic, at);
-        let wanted = (monotonic + earlier_middle(&mut distances)).saturating_mul(NANOS_PER_MS);
+        let wanted =
+            (monotonic + agreed(&mut distances, self.members.load(Ordering::Relaxed))).saturating_mul(NANOS_PER_MS);
         let time = told.map_or(wanted, |before| before.go_on(at, wanted));
         let time = time.max(signed(floor).saturating_mul(NANOS_PER_MS));
         *told = Some(Told { time, at });
@@ -130,9 +148,23 @@ fn signed(milliseconds: u64) -> i64 {
     i64::try_from(milliseconds).unwrap_or(i64::MAX / 2).min(i64::MAX / 2)
 }
 
-/// The middle value, or the smaller of the two middle ones.
-fn earlier_middle(values: &mut [i64]) -> i64 {
-    values.sort_unstable();
+/// What these clocks of so many members say together; there is at least one.
+fn agreed(clocks: &mut [i64], members: usize) -> i64 {
+    clocks.sort_unstable();
+    if clocks.len() >= members {
+        return earlier_middle(clocks);
+    }
+    let agreeing = |first: usize| {
+        let length = clocks[first..].partition_point(|clock| *clock <= clocks[first].saturating_add(AGREE_MS));
+        &clocks[first..first + length]
+    };
+    let sets = (0..clocks.len()).map(agreeing);
+    // The last of the largest, counted from the end: the earliest.
+    sets.rev().max_by_key(|set| set.len()).map_or(0, earlier_middle)
+}
+
+/// The middle one of sorted values, or the smaller of the two middle ones.
+fn earlier_middle(values: &[i64]) -> i64 {
     values[(values.len() - 1) / 2]
 }
 
@@ -169,6 +201,41 @@ mod tests {
         let own_right = ClusterClock::new(Arc::new(|| 1_000_000));
         own_right.sample(2, 1_060_000, Instant::now());
         assert_eq!(own_right.now(0), 1_000_000);
+    }
+
+    /// What a replica of five tells whose own clock says `own`, and that hears these two others alone.
+    fn of_three_of_five(own: u64, others: [u64; 2]) -> u64 {
+        let clock = ClusterClock::new(Arc::new(move || own));
+        clock.set_members(&BTreeSet::from([1, 2, 3, 4, 5]));
+        for (id, wall_ms) in (2..).zip(others) {
+            clock.sample(id, wall_ms, Instant::now());
+        }
+        clock.now(0)
+    }
+
+    /// Found by `ledgermq-sim run --seed 41688 --profile default`: two replicas with right clocks were down, and the middle of
+    /// the three others was wrong. Log time ran 53 s ahead, and a message was stored twice.
+    #[tokio::test(start_paused = true)]
+    async fn two_wrong_clocks_of_three_that_are_heard_cannot_hurry_time() {
+        assert_eq!(of_three_of_five(1_049_000, [64_000_000, 1_000_000]), 1_000_000);
+        assert_eq!(of_three_of_five(1_000_000, [64_000_000, 1_049_000]), 1_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clocks_that_agree_are_believed() {
+        assert_eq!(of_three_of_five(20, [1_000_000, 1_000_900]), 1_000_000);
+        assert_eq!(of_three_of_five(1_000_900, [64_000_000, 1_000_000]), 1_000_000);
+        assert_eq!(of_three_of_five(1_000_500, [1_000_900, 1_000_000]), 1_000_500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_left_has_no_say() {
+        let clock = ClusterClock::new(Arc::new(|| 1_000_000));
+        for (id, wall_ms) in [(2, 1_000_010), (3, 9_000_000), (4, 9_000_000)] {
+            clock.sample(id, wall_ms, Instant::now());
+        }
+        clock.set_members(&BTreeSet::from([1, 2, 3]));
+        assert_eq!(clock.now(0), 1_000_010);
     }
 
     /// A clock that knows a right one besides its own, and by how much its own is behind, to be changed.

@@ -70,6 +70,8 @@ fn member(machine: usize, id: u64) -> Member {
 /// A membership as the leader tells it, seen from the machines.
 struct Look {
     members: Vec<Replica>,
+    /// The members are those of before and of after a change that is half done.
+    joint: bool,
     /// Members that no machine has any more, or that are to leave.
     lost: Vec<Replica>,
     /// Replicas that are no members: machine and number.
@@ -184,6 +186,7 @@ impl Operator {
                 .iter()
                 .filter_map(|replica| machine_at(&replica.address))
                 .collect(),
+            joint: told.membership_joint,
             members: told.replicas,
         }
     }
@@ -229,6 +232,9 @@ impl Operator {
             self.event(format!("replica {id} on {} is not needed", replica_name(*machine)));
             self.fleet.retire(*machine);
             return Ok(());
+        }
+        if look.joint {
+            return Err(Status::unavailable("a change of the membership is half done"));
         }
         self.event(format!("{voters} voters, as wanted"));
         self.fleet.set_settled(self.group, true);
