@@ -11,7 +11,7 @@ use ledgermq_sim::{
 };
 
 /// Seeds that each of them is given.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 20;
 
 fn look(name: &str) -> Line {
     let children = Children {
