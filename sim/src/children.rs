@@ -38,6 +38,9 @@ pub enum Ended {
     Died(String),
 }
 
+/// The exit code of a run that could not be carried out.
+const COULD_NOT_RUN: i32 = 3;
+
 impl Ended {
     /// What went wrong, the first of it; `None` for a pass.
     pub fn violation(&self) -> Option<&str> {
@@ -192,6 +195,11 @@ impl Children {
             run.child.wait()?;
             return Ok(Some(Ended::Hung));
         };
+        // What it was given was wrong, or a file: that says nothing of the seed.
+        if status.code() == Some(COULD_NOT_RUN) {
+            let words = self.last_words(&run.job, status)?;
+            return Err(io::Error::other(format!("{}: {words}", run.job.name)));
+        }
         match Report::read(&self.report_file(&run.job)) {
             // A pass that died after its verdict is none.
             Ok(report) if status.success() || !report.passed() => Ok(Some(Ended::Reported(Box::new(report)))),
@@ -275,6 +283,18 @@ mod tests {
             "{told}"
         );
         assert!(told.ends_with(" | aborting"), "{told}");
+    }
+
+    #[test]
+    fn a_run_that_could_not_be_carried_out_is_no_verdict() {
+        let children = children("usage", Duration::from_secs(60));
+        let refused = children.run(script("usage", "echo no such profile >&2; exit 3"));
+        let told = refused.expect_err("no verdict").to_string();
+        assert!(
+            told.starts_with("usage: ") && told.contains("no such profile"),
+            "{told}"
+        );
+        fs::remove_dir_all(&children.folder).expect("the folder");
     }
 
     #[test]

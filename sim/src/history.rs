@@ -432,17 +432,15 @@ fn micros(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e6
 }
 
-/// The events of a text of JSON lines. A last line without its end is left out: its writer died. The error names the
-/// line, counted from 1.
+/// The events of a text of JSON lines. The last line is left out where it has no end and is no event: its writer died. The
+/// error names the line, counted from 1.
 pub fn parse(text: &str) -> Result<Vec<Event>, String> {
-    let whole = match text.rfind('\n') {
-        Some(end) => &text[..=end],
-        None => "",
-    };
+    let (whole, rest) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
     let lines = whole.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(number, line)| serde_json::from_str(line).map_err(|error| format!("line {}: {error}", number + 1)))
-        .collect()
+    let events =
+        lines.map(|(number, line)| serde_json::from_str(line).map_err(|error| format!("line {}: {error}", number + 1)));
+    let last = serde_json::from_str(rest).ok().map(Ok);
+    events.chain(last).collect()
 }
 
 #[cfg(test)]
@@ -479,6 +477,7 @@ mod tests {
         );
         assert_eq!(parse(&lines).as_deref(), Ok(&history.events()[..]));
         assert_eq!(parse(&lines[..lines.len() - 4]).map(|events| events.len()), Ok(1));
+        assert_eq!(parse(lines.trim_end()).map(|events| events.len()), Ok(2), "whole, but for its end");
         assert!(parse("{\"t\":1,\"kind\":\"dance\"}\n").is_err_and(|error| error.starts_with("line 1:")));
     }
 }

@@ -309,7 +309,10 @@ pub fn act(
             continue;
         }
         match scene.missing() {
-            None => break,
+            None => {
+                stage.trace.tell("run", "caught up");
+                break;
+            }
             Some(missing) if stage.sim.elapsed() > deadline => {
                 let bound = limits::LIVENESS_BOUND.as_secs();
                 stage
@@ -320,7 +323,6 @@ pub fn act(
             Some(_) => {}
         }
     }
-    stage.trace.tell("run", "caught up");
     for violation in scene.judge() {
         stage.board.violation(violation);
     }
