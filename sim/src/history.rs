@@ -477,7 +477,11 @@ mod tests {
         );
         assert_eq!(parse(&lines).as_deref(), Ok(&history.events()[..]));
         assert_eq!(parse(&lines[..lines.len() - 4]).map(|events| events.len()), Ok(1));
-        assert_eq!(parse(lines.trim_end()).map(|events| events.len()), Ok(2), "whole, but for its end");
+        assert_eq!(
+            parse(lines.trim_end()).map(|events| events.len()),
+            Ok(2),
+            "whole, but for its end"
+        );
         assert!(parse("{\"t\":1,\"kind\":\"dance\"}\n").is_err_and(|error| error.starts_with("line 1:")));
     }
 }
