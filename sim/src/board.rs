@@ -162,9 +162,13 @@ impl Board {
         (replica.excuse, replica.excuse_stands) = (Some(why), true);
     }
 
-    /// It is asked to stop in good order, so its log and core will stop.
-    pub fn asked_to_stop(&self, replica: usize) {
-        self.inner().replicas[replica].asked_to_stop = true;
+    /// It is asked to stop in good order, so its log and core will stop. Answers whether it runs: one that is yet to
+    /// start is not the one that was meant.
+    pub fn asked_to_stop(&self, replica: usize) -> bool {
+        let mut inner = self.inner();
+        let replica = &mut inner.replicas[replica];
+        replica.asked_to_stop = replica.up;
+        replica.up
     }
 
     /// It is over; a replica that stopped for it meanwhile is still excused, until it is started again.
@@ -420,11 +424,23 @@ mod tests {
         assert!(board.may_stop(0, its), "it may be noticed late");
         board.boot(0);
         assert!(!board.may_stop(0, its));
-        board.asked_to_stop(0);
+        assert!(board.asked_to_stop(0));
         assert!(board.may_stop(0, another));
         assert!(!board.is_injected(0, another), "it must start all the same");
         board.damage(1);
         assert!(board.may_stop(1, another));
+    }
+
+    #[test]
+    fn only_a_replica_that_runs_is_asked_to_stop() {
+        let board = Board::new(1, Trace::open(None, false).expect("no file"));
+        assert!(!board.asked_to_stop(0), "it would start, and stop unasked");
+        board.boot(0);
+        assert!(!board.may_stop(0, "raft stopped"));
+        assert!(board.asked_to_stop(0));
+        assert!(board.may_stop(0, "raft stopped"));
+        board.down(0);
+        assert!(!board.asked_to_stop(0));
     }
 
     #[test]

@@ -248,9 +248,8 @@ impl Chaos {
             }
             Due::AskToStop(machine) => {
                 // Whoever comes onto an empty machine later was not meant.
-                if !self.down.contains(&machine) && stage.fleet.seat(machine).is_some() {
+                if stage.fleet.seat(machine).is_some() && stage.board.asked_to_stop(machine) {
                     stage.trace.tell(&replica_name(machine), "is asked to stop");
-                    stage.board.asked_to_stop(machine);
                     stage.fleet.ask_to_stop(machine);
                 }
             }

@@ -1,5 +1,6 @@
-//! Seeds that once found a bug of the product, with the profile and length of their day. They pass now. Draws change with the
-//! world, so a seed may not come by its scenario any more: each bug has a test of its own as well, named here.
+//! Seeds that once found a bug of the product, or one of the simulation, with the profile and length of their day. They
+//! pass now. Draws change with the world, so a seed may not come by its scenario any more: each bug has a test of its own
+//! as well, named here.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -9,7 +10,7 @@ use ledgermq_sim::{
 };
 
 /// Profile, seed, seconds, and the test that holds the scenario itself.
-const FOUND: [(&str, u64, u64, &str); 11] = [
+const FOUND: [(&str, u64, u64, &str); 12] = [
     ("membership", 101, 60, "raft-store: peer::clock"),
     (
         "log",
@@ -66,6 +67,12 @@ const FOUND: [(&str, u64, u64, &str); 11] = [
         "raft-store: peer::clock::tests::two_wrong_clocks_of_three_that_are_heard_cannot_hurry_time",
     ),
     ("default", 235, 60, "sim: checkers::leases::tests::log_time_counts"),
+    (
+        "default",
+        50_569,
+        60,
+        "sim: board::tests::only_a_replica_that_runs_is_asked_to_stop",
+    ),
 ];
 
 #[test]
