@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// The longest duration on the command line: a year.
+pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Addresses in one `--endpoints`.
 pub const ENDPOINTS_MAX: usize = 64;
 /// How long `dev` waits until the cluster serves.
@@ -18,6 +20,8 @@ pub const REPLICA_RETRY_PAUSE: Duration = Duration::from_millis(300);
 pub const DIGEST_WAIT: Duration = Duration::from_secs(60);
 /// The pause before a replica is asked for its digest again.
 pub const DIGEST_PAUSE: Duration = Duration::from_millis(100);
+/// Lines that `send --lines` reads ahead.
+pub const LINES_AHEAD_MAX: usize = 8;
 /// Messages that `send` keeps in flight.
 pub const SEND_IN_FLIGHT_MAX: usize = 4096;
 /// Messages that `bench produce` keeps in flight.

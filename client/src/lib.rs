@@ -24,6 +24,9 @@ mod session;
 pub use admin::Admin;
 pub use consumer::{Received, SimpleConsumer};
 pub use error::Error;
+/// The messages of the protocol: requests of [`Admin`], codes of errors.
+pub use ledgermq_proto as proto;
+pub use ledgermq_proto::rocketmq::Code;
 pub use message::{Message, Receipt};
 pub use options::{Options, WallClock};
 pub use producer::Producer;

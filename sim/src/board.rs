@@ -12,7 +12,7 @@ use std::{
 use ledgermq_raft_store::{Role, State};
 use serde::{Deserialize, Serialize};
 
-use crate::{limits, trace::Trace};
+use crate::{limits, marks, trace::Trace};
 
 /// What every error of a faulty disk that is somebody's doing says.
 const INJECTED: &str = "injected";
@@ -59,12 +59,25 @@ impl FromStr for Forbidden {
     /// Reads `MARK` or `MARK=TIMES`.
     fn from_str(text: &str) -> Result<Forbidden, String> {
         let (mark, times) = text.split_once('=').unwrap_or((text, "1"));
-        match times.parse() {
-            Ok(times) if times > 0 && !mark.is_empty() => Ok(Forbidden {
-                mark: mark.to_owned(),
-                times,
-            }),
-            _ => Err(format!("{text:?}: expected MARK or MARK=TIMES")),
+        let times = times.parse();
+        let times = times.map_err(|_| format!("{text:?}: expected MARK or MARK=TIMES"))?;
+        let mark = mark.to_owned();
+        Forbidden { mark, times }.checked()
+    }
+}
+
+impl Forbidden {
+    /// An error where no run can reach it: no such mark, or not even once.
+    pub fn checked(self) -> Result<Forbidden, String> {
+        if self.times == 0 {
+            return Err(format!("mark {}: at least once, not 0 times", self.mark));
+        }
+        match marks::listed(&self.mark) {
+            Some(_) => Ok(self),
+            None => Err(format!(
+                "no mark is named {:?}; docs/simulation.md lists all",
+                self.mark
+            )),
         }
     }
 }
@@ -449,7 +462,7 @@ mod tests {
             "kill".parse::<Forbidden>().map(|read| read.to_string()),
             Ok("kill=1".to_owned())
         );
-        for text in ["", "=2", "kill=", "kill=0", "kill=-1"] {
+        for text in ["", "=2", "kill=", "kill=0", "kill=-1", "kil"] {
             assert!(text.parse::<Forbidden>().is_err(), "{text:?} was taken");
         }
         let board = Board::new(3, Trace::open(None, false).expect("no file"));

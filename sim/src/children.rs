@@ -7,8 +7,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
-    io,
+    fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -16,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{limits, report::Report};
+use crate::{files, limits, report::Report};
 
 /// A run to be started.
 #[derive(Clone, Debug)]
@@ -75,9 +74,14 @@ struct Running {
 impl Children {
     /// Runs of this very program, reports in `folder`, which is made.
     pub fn of_this_program(folder: &Path, at_once: usize) -> io::Result<Children> {
-        fs::create_dir_all(folder)?;
+        Children::new(&std::env::current_exe()?, folder, at_once)
+    }
+
+    /// The same of another program that takes the same arguments.
+    pub fn new(binary: &Path, folder: &Path, at_once: usize) -> io::Result<Children> {
+        files::create_folder(folder)?;
         Ok(Children {
-            binary: std::env::current_exe()?,
+            binary: binary.to_owned(),
             folder: folder.to_owned(),
             at_once: at_once.max(1),
             bound: limits::RUN_WALL_BOUND,
@@ -148,21 +152,21 @@ impl Children {
     }
 
     fn report_file(&self, job: &Job) -> PathBuf {
-        self.folder.join(format!("{}.report", job.name))
+        self.file(job, "report")
     }
 
     fn words_file(&self, job: &Job) -> PathBuf {
-        self.folder.join(format!("{}.stderr", job.name))
+        self.file(job, "stderr")
+    }
+
+    /// Another process may run a job of the same name in the same folder.
+    fn file(&self, job: &Job, what: &str) -> PathBuf {
+        self.folder.join(format!("{}.{}.{what}", job.name, std::process::id()))
     }
 
     fn clean(&self, job: &Job) -> io::Result<()> {
-        for file in [self.report_file(job), self.words_file(job)] {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        files::remove(&self.report_file(job))?;
+        files::remove(&self.words_file(job))
     }
 
     fn start(&self, nth: usize, job: Job) -> io::Result<Running> {
@@ -179,7 +183,7 @@ impl Children {
             .args(rest)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(self.words_file(&job))?)
+            .stderr(files::create(&self.words_file(&job))?)
             .spawn()?;
         let since = now();
         Ok(Running { nth, job, child, since })
@@ -208,7 +212,7 @@ impl Children {
     }
 
     fn last_words(&self, job: &Job, status: ExitStatus) -> io::Result<String> {
-        let bytes = fs::read(self.words_file(job))?;
+        let bytes = files::read(&self.words_file(job))?;
         Ok(format!(
             "no verdict ({status}): {}",
             telling(&String::from_utf8_lossy(&bytes))

@@ -93,6 +93,17 @@ pub struct Scope {
     pub forbid: Option<Forbidden>,
 }
 
+/// The names of [`Scope`]'s flags: a replay file says all of this by itself.
+pub const SCOPE: [&str; 7] = [
+    "profile",
+    "seconds",
+    "no_faults",
+    "plan",
+    "plant",
+    "few_clients",
+    "forbid",
+];
+
 impl Scope {
     /// The options for one seed.
     pub fn options(&self, seed: u64) -> anyhow::Result<RunOptions> {

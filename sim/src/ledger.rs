@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::Profile;
+use crate::{files, run::Profile};
 
 /// The fate of a violation that nobody has looked at.
 pub const OPEN: &str = "open";
@@ -29,6 +29,9 @@ pub struct Line {
     pub commit: String,
     /// What was run.
     pub profile: Profile,
+    /// The flags that made these other runs than those that seed and profile stand for, as `--seconds 8 --few-clients`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub options: String,
     /// The first seed.
     pub first_seed: u64,
     /// The last seed that was run to its end.
@@ -57,7 +60,7 @@ pub struct Found {
 pub fn read(file: &Path) -> io::Result<Vec<Line>> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text?,
+        text => text.map_err(|error| files::named(file, error))?,
     };
     let wrong = |nth: usize, error: serde_json::Error| {
         let what = format!("{}, line {}: {error}", file.display(), nth + 1);
@@ -77,16 +80,20 @@ pub fn append(file: &Path, lines: &[Line]) -> io::Result<()> {
         text.push('\n');
     }
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
+        files::create_folder(folder)?;
     }
-    let mut opened = OpenOptions::new().create(true).append(true).open(file)?;
-    opened.write_all(text.as_bytes())?;
-    opened.sync_all()
+    let write = || {
+        let mut opened = OpenOptions::new().create(true).append(true).open(file)?;
+        opened.write_all(text.as_bytes())?;
+        opened.sync_all()
+    };
+    write().map_err(|error| files::named(file, error))
 }
 
-/// The first seed above all that `profile` has run.
-pub fn next_seed(lines: &[Line], profile: Profile) -> u64 {
-    let last = lines.iter().filter(|line| line.profile == profile);
+/// The first seed above all that `profile` has run with these flags.
+pub fn next_seed(lines: &[Line], profile: Profile, options: &str) -> u64 {
+    let same = |line: &&Line| line.profile == profile && line.options == options;
+    let last = lines.iter().filter(same);
     last.map(|line| line.last_seed.saturating_add(1)).max().unwrap_or(1)
 }
 
@@ -133,6 +140,7 @@ mod tests {
             date: day(0),
             commit: "9c3779d".to_owned(),
             profile,
+            options: if first_seed == 5 { "--few-clients" } else { "" }.to_owned(),
             first_seed,
             last_seed,
             seeds: last_seed - first_seed + 1,
@@ -148,8 +156,9 @@ mod tests {
         append(&file, std::slice::from_ref(&two)).expect("appended");
         let lines = read(&file).expect("read");
         assert_eq!(lines, [one, two]);
-        assert_eq!(next_seed(&lines, Profile::Log), 11);
-        assert_eq!(next_seed(&lines, Profile::Default), 1);
+        assert_eq!(next_seed(&lines, Profile::Log, ""), 11);
+        assert_eq!(next_seed(&lines, Profile::Quick, "--few-clients"), 8);
+        assert_eq!(next_seed(&lines, Profile::Quick, ""), 1);
         fs::write(&file, "\n{}\n").expect("written");
         let error = read(&file).expect_err("broken").to_string();
         assert!(error.contains("line 2"), "{error}");

@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod commit;
 pub mod counting;
 pub mod faults;
+pub mod files;
 pub mod fleet;
 pub mod history;
 pub mod judge;

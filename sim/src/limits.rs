@@ -43,8 +43,14 @@ pub const LAST_WORDS_LINES: usize = 20;
 /// The longest run: simulated seconds until everything heals.
 pub const SECONDS_MAX: u64 = 86_400 / 2;
 
-/// Faults of a plan that is read from a file.
+/// Faults of a plan that is read from a file, and of a script.
 pub const PLAN_FAULTS_MAX: usize = 10_000;
+
+/// How far a fault may move a wall clock, milliseconds: a hundred years.
+pub const CLOCK_JUMP_MS_MAX: u64 = 100 * 366 * 86_400_000;
+
+/// How many millionths a fault may let a wall clock gain or lose: its whole speed, so that it stands still.
+pub const CLOCK_DRIFT_PPM_MAX: u64 = 1_000_000;
 
 /// Bytes of a replay file, a plan or a ledger that are read.
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -60,6 +66,9 @@ pub const REPLICAS_MAX: usize = 7;
 
 /// Broker groups in a user's simulation.
 pub const BROKER_GROUPS_MAX: usize = 4;
+
+/// Bytes of the name of a broker group, as brokers have it.
+pub const BROKER_GROUP_BYTES_MAX: usize = 64;
 
 /// Name servers in a user's simulation.
 pub const NAME_SERVERS_MAX: usize = 5;

@@ -31,7 +31,7 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// The mark of this name, if it is listed.
-fn listed(name: &str) -> Option<&'static str> {
+pub fn listed(name: &str) -> Option<&'static str> {
     let at = ALL.binary_search_by(|(listed, _)| (*listed).cmp(name)).ok()?;
     Some(ALL[at].0)
 }

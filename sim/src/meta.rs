@@ -2,14 +2,13 @@
 //!
 //! Two processes, because a few counters of the libraries underneath (tokio's task ids) live as long as the process.
 
-use std::{
-    fs, io,
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{io, ops::ControlFlow};
 
-use crate::{limits, run::RunOptions};
+use crate::{
+    children::{Children, Ended, Job},
+    files,
+    run::RunOptions,
+};
 
 /// What two runs of one seed showed.
 #[derive(Debug)]
@@ -24,67 +23,52 @@ pub enum Meta {
     Hangs,
 }
 
-/// Runs `options` twice with `binary` and compares; traces are kept in `folder`, named after the seed.
-pub fn meta(binary: &Path, options: &RunOptions, folder: &Path) -> io::Result<Meta> {
-    fs::create_dir_all(folder)?;
-    let name = |n: u8| folder.join(format!("{}-{}-{n}.trace", options.profile.name(), options.seed.0));
-    let (first, second) = (name(1), name(2));
-    let mut children = [spawn(binary, options, &first)?, spawn(binary, options, &second)?];
-    let Some(status) = wait(&mut children)? else {
-        return Ok(Meta::Hangs);
-    };
-    let (one, two) = (fs::read_to_string(&first)?, fs::read_to_string(&second)?);
-    if let Some(difference) = difference(&one, &two) {
-        return Ok(Meta::Differs(format!(
-            "{difference}\n  traces: {} {}",
-            first.display(),
-            second.display()
-        )));
+/// Runs `options` twice, at a time where `children` may run two, and compares. Traces are kept in the folder of `children`,
+/// named after the seed, while they are compared and after a difference.
+pub fn meta(children: &Children, options: &RunOptions) -> io::Result<Meta> {
+    let traces = [1, 2].map(|nth| {
+        let name = format!("{}-{}-{nth}.trace", options.profile.name(), options.seed.0);
+        children.folder.join(name)
+    });
+    for trace in &traces {
+        // What an earlier comparison left must not be taken for what this one wrote.
+        files::remove(trace)?;
     }
-    if status.iter().any(|status| !status.success()) {
+    let jobs = traces.iter().map(|trace| Job {
+        name: trace.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        arguments: [
+            options.arguments(),
+            vec!["--trace".to_owned(), trace.display().to_string()],
+        ]
+        .concat(),
+    });
+    let (mut hangs, mut violation) = (false, false);
+    children.run_all(jobs, |_, _, ended| {
+        hangs |= matches!(ended, Ended::Hung);
+        violation |= ended.violation().is_some();
+        if hangs {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    if hangs {
+        return Ok(Meta::Hangs);
+    }
+    let [one, two] = &traces;
+    let (first, second) = (files::read(one)?, files::read(two)?);
+    let (first, second) = (String::from_utf8_lossy(&first), String::from_utf8_lossy(&second));
+    if let Some(difference) = difference(&first, &second) {
+        let (one, two) = (one.display(), two.display());
+        return Ok(Meta::Differs(format!("{difference}\n  traces: {one} {two}")));
+    }
+    if violation {
         return Ok(Meta::Violation);
     }
-    let lines = one.lines().count();
-    for path in [first, second] {
-        fs::remove_file(path)?;
+    for trace in &traces {
+        files::remove(trace)?;
     }
-    Ok(Meta::Same(lines))
-}
-
-fn spawn(binary: &Path, options: &RunOptions, trace: &Path) -> io::Result<Child> {
-    Command::new(binary)
-        .args(options.arguments())
-        .arg("--quiet")
-        .arg("--trace")
-        .arg(trace)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-}
-
-/// Waits for both; `None` when the watchdog ended them.
-fn wait(children: &mut [Child; 2]) -> io::Result<Option<Vec<ExitStatus>>> {
-    const POLL: Duration = Duration::from_millis(20);
-    let mut waited = Duration::ZERO;
-    loop {
-        let mut ended = Vec::new();
-        for child in children.iter_mut() {
-            ended.extend(child.try_wait()?);
-        }
-        if ended.len() == children.len() {
-            return Ok(Some(ended));
-        }
-        if waited > limits::RUN_WALL_BOUND {
-            for child in children.iter_mut() {
-                child.kill()?;
-                child.wait()?;
-            }
-            return Ok(None);
-        }
-        std::thread::sleep(POLL);
-        waited += POLL;
-    }
+    Ok(Meta::Same(first.lines().count()))
 }
 
 /// The first line in which two traces differ, with the lines before it.

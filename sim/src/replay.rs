@@ -123,6 +123,12 @@ impl Replay {
         seconds(replay.seconds).map_err(wrong)?;
         check(&replay.faults).map_err(wrong)?;
         replay.bug().map_err(wrong)?;
+        replay
+            .forbid
+            .clone()
+            .map(Forbidden::checked)
+            .transpose()
+            .map_err(wrong)?;
         Ok(replay)
     }
 
@@ -168,12 +174,23 @@ pub fn read_plan(file: &Path) -> Result<Vec<Planned>, Error> {
     Ok(plan)
 }
 
-/// Refuses a plan with a fault against something that the layout does not have.
-pub fn fit(plan: &[Planned], layout: &Layout, file: &Path) -> Result<(), Error> {
-    match plan.iter().position(|planned| !fits(planned.fault, layout)) {
-        Some(nth) => Err(Error::Wrong {
+/// Refuses a plan with a fault against something that the layout does not have, or one that begins when a run of so many
+/// seconds is over: it would never happen.
+pub fn fit(plan: &[Planned], layout: &Layout, seconds: u64, file: &Path) -> Result<(), Error> {
+    let wrong = |(nth, planned): (usize, &Planned)| {
+        let what = if !fits(planned.fault, layout) {
+            format!("not in this cluster: {layout:?}")
+        } else if planned.at_ms >= seconds * 1_000 {
+            format!("begins after the end of the run, {seconds} s")
+        } else {
+            return None;
+        };
+        Some(format!("fault {}: {planned}: {what}", nth + 1))
+    };
+    match plan.iter().enumerate().find_map(wrong) {
+        Some(what) => Err(Error::Wrong {
             file: file.to_owned(),
-            what: format!("fault {}: {}: not in this cluster: {layout:?}", nth + 1, plan[nth]),
+            what,
         }),
         None => Ok(()),
     }
@@ -233,11 +250,8 @@ fn check(plan: &[Planned]) -> Result<(), String> {
             limits::PLAN_FAULTS_MAX
         ));
     }
-    let late = limits::SECONDS_MAX * 1_000;
     for (nth, planned) in plan.iter().enumerate() {
-        if planned.at_ms > late || planned.for_ms > late {
-            return Err(format!("fault {}: {planned}: later than {late} ms", nth + 1));
-        }
+        bounds(planned).map_err(|wrong| format!("fault {}: {planned}: {wrong}", nth + 1))?;
     }
     match plan.windows(2).position(|pair| pair[0].at_ms > pair[1].at_ms) {
         Some(nth) => Err(format!("fault {}: begins before the one above it", nth + 2)),
@@ -245,9 +259,29 @@ fn check(plan: &[Planned]) -> Result<(), String> {
     }
 }
 
+/// Refuses a fault with a number out of bounds.
+pub fn bounds(planned: &Planned) -> Result<(), String> {
+    const MS_MAX: u64 = limits::SECONDS_MAX * 1_000;
+    let mut numbers = vec![("at_ms", planned.at_ms, MS_MAX), ("for_ms", planned.for_ms, MS_MAX)];
+    match planned.fault {
+        Fault::Ambush(_, wait_ms) => numbers.push(("the wait", wait_ms, MS_MAX)),
+        Fault::Slow(_, ms) | Fault::SlowSync(_, ms) => numbers.push(("the time", ms, MS_MAX)),
+        Fault::Clock(_, jump_ms, drift_ppm) => {
+            numbers.push(("the jump", jump_ms.unsigned_abs(), limits::CLOCK_JUMP_MS_MAX));
+            numbers.push(("the drift", drift_ppm.unsigned_abs(), limits::CLOCK_DRIFT_PPM_MAX));
+        }
+        _ => {}
+    }
+    match numbers.into_iter().find(|(_, number, max)| number > max) {
+        Some((name, number, max)) => Err(format!("{name} is {number}, at most {max}")),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults::{Moment, Rot};
 
     fn sample() -> Replay {
         let planned = |at_ms, fault| Planned {
@@ -307,6 +341,21 @@ mod tests {
             ("\"power_loss\"", "\"power_cut\"", "power_cut"),
             ("\"at_ms\": 9000", "\"at_ms\": 90", "begins before"),
             ("\"for_ms\": 700", "\"for_ms\": 700, \"times\": 2", "times"),
+            (
+                "\"for_ms\": 700",
+                "\"for_ms\": 43200001",
+                "for_ms is 43200001, at most 43200000",
+            ),
+            (
+                "\"violation\":",
+                "\"forbid\": { \"mark\": \"kill\", \"times\": 0 },\n\"violation\":",
+                "not 0 times",
+            ),
+            (
+                "\"violation\":",
+                "\"forbid\": { \"mark\": \"kil\", \"times\": 1 },\n\"violation\":",
+                "no mark is named \"kil\"",
+            ),
             ("\"commit\": \"9c3779d\",", "", "commit"),
             ("\"plant\": \"", "\"plant\": \"no-", "no bug is named"),
         ];
@@ -322,6 +371,38 @@ mod tests {
     }
 
     #[test]
+    fn faults_are_written_as_the_docs_have_it() {
+        let docs = include_str!("../../docs/simulation.md");
+        let (_, from) = docs.split_once("| what it takes | faults |").expect("the table");
+        let (table, _) = from.split_once("\n\n").expect("its end");
+        let examples = table.split('`').filter(|text| text.starts_with(['"', '{']));
+        let read: Vec<Fault> = examples
+            .map(|example| serde_json::from_str(example).expect(example))
+            .collect();
+        assert_eq!(read.len(), 10, "{read:?}");
+        assert!(read.contains(&Fault::Clock(Target::Leader, -3_000, 100)), "{read:?}");
+        assert!(read.contains(&Fault::Flip(Target::Replica(1), Rot::Log, 7)), "{read:?}");
+    }
+
+    #[test]
+    fn numbers_of_faults_have_bounds() {
+        let wrong = |at_ms, for_ms, fault| bounds(&Planned { at_ms, for_ms, fault });
+        let leader = Target::Leader;
+        assert_eq!(wrong(1, 1, Fault::Clock(leader, -3_600_000, -1_000_000)), Ok(()));
+        for (fault, says) in [
+            (Fault::Ambush(Moment::Roll, u64::MAX), "the wait"),
+            (Fault::Slow(leader, u64::MAX), "the time"),
+            (Fault::SlowSync(leader, u64::MAX), "the time"),
+            (Fault::Clock(leader, i64::MIN, 0), "the jump"),
+            (Fault::Clock(leader, 0, 1_000_001), "the drift"),
+        ] {
+            assert!(wrong(1, 1, fault).is_err_and(|error| error.contains(says)), "{fault:?}");
+        }
+        assert!(wrong(u64::MAX, 1, Fault::Blackout).is_err());
+        assert!(wrong(1, u64::MAX, Fault::Blackout).is_err());
+    }
+
+    #[test]
     fn a_plan_against_absent_replicas_is_refused() {
         let file = Path::new("plan.json");
         let layout = |replicas| Layout {
@@ -329,10 +410,16 @@ mod tests {
             spares: 0,
             name_servers: 1,
         };
-        assert!(fit(&sample().faults, &layout(3), file).is_ok());
-        let error = fit(&sample().faults, &layout(2), file)
-            .expect_err("two replicas")
-            .to_string();
-        assert!(error.contains("fault 3"), "{error}");
+        assert!(fit(&sample().faults, &layout(3), 10, file).is_ok());
+        for (replicas, seconds, says) in [
+            (2, 10, "fault 3"),
+            (3, 9, "fault 3"),
+            (3, 4, "after the end of the run, 4 s"),
+        ] {
+            let error = fit(&sample().faults, &layout(replicas), seconds, file)
+                .expect_err(says)
+                .to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

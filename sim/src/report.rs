@@ -1,11 +1,11 @@
 //! How a run ended, and the same as JSON: what a child process hands to the command that started it
 //! (`run --report FILE`), and what the folder of failing seeds keeps.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::faults::Planned;
+use crate::{faults::Planned, files};
 
 /// How a run ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,12 +39,12 @@ impl Report {
 
     /// Writes the report to `file`.
     pub fn write(&self, file: &Path) -> io::Result<()> {
-        fs::write(file, serde_json::to_vec(self)?)
+        files::write(file, serde_json::to_vec(self)?)
     }
 
     /// Reads what [`Report::write`] wrote.
     pub fn read(file: &Path) -> io::Result<Report> {
-        Ok(serde_json::from_slice(&fs::read(file)?)?)
+        serde_json::from_slice(&files::read(file)?).map_err(|error| files::named(file, error.into()))
     }
 }
 

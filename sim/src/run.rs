@@ -19,6 +19,7 @@ use crate::{
     chaos::{Chaos, Stage},
     cluster, counting,
     faults::{self, Planned},
+    files,
     layout::Layout,
     limits, marks, panics,
     plant::Plant,
@@ -138,6 +139,22 @@ impl RunOptions {
             .map(str::to_owned)
             .into();
         arguments.extend(["--seconds", &seconds].map(str::to_owned));
+        arguments.extend(self.changed());
+        arguments
+    }
+
+    /// What makes this another run than the one that its seed and profile stand for, as arguments; empty where nothing does.
+    pub fn unlike_its_profile(&self) -> String {
+        let mut arguments = self.changed();
+        if self.seconds != self.profile.seconds() {
+            arguments.splice(0..0, ["--seconds".to_owned(), self.seconds.to_string()]);
+        }
+        arguments.join(" ")
+    }
+
+    /// The arguments but for the seed, the profile and the seconds.
+    fn changed(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
         match &self.faults {
             Faults::Drawn => {}
             Faults::None => arguments.push("--no-faults".to_owned()),
@@ -191,7 +208,7 @@ const LOOK_EVERY_MS: u128 = 100;
 pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
     let layout = Layout::draw(options.seed, options.profile);
     if let Faults::Planned(plan, file) = &options.faults {
-        replay::fit(plan, &layout, file)?;
+        replay::fit(plan, &layout, options.seconds, file)?;
     }
     let trace = Trace::open(options.trace.as_deref(), options.tell)?;
     let board = Board::of_groups(&layout.machines(), trace.clone());
@@ -212,7 +229,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
         history = play(options, &layout, (&board, &trace), report);
     })?;
     if let (Some(file), Some(lines)) = (&options.history, history) {
-        std::fs::write(file, lines)?;
+        files::write(file, lines)?;
     }
     Ok(report)
 }

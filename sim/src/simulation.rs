@@ -4,7 +4,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //! use ledgermq_client::{Message, Producer};
-//! use ledgermq_sim::{run::Profile, simulation::{Breaks, Simulation}};
+//! use ledgermq_sim::simulation::{Breaks, Profile, Simulation};
 //!
 //! fn main() -> Result<(), ledgermq_sim::simulation::Error> {
 //!     Simulation::new(7)
@@ -13,8 +13,10 @@
 //!         .app("shop", |app| async move {
 //!             let producer = Producer::start(app.client())?;
 //!             while !app.calm() {
-//!                 let receipt = producer.send(Message::new("orders", "an order")).await?;
-//!                 app.store().put(&receipt.message_id, "sent").await?;
+//!                 // A send may fail while the cluster is broken; an error that is returned ends the run as a failure.
+//!                 if let Ok(receipt) = producer.send(Message::new("orders", "an order")).await {
+//!                     app.store().put(&receipt.message_id, "sent").await?;
+//!                 }
 //!             }
 //!             Ok(())
 //!         })
@@ -37,16 +39,14 @@ mod servers;
 mod stage;
 mod store;
 mod view;
+mod wrong;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    path::PathBuf,
-    pin::Pin,
-    rc::Rc,
-};
+use std::{future::Future, path::PathBuf, pin::Pin, rc::Rc};
 
 use thiserror::Error;
+
+/// The traits behind [`App::disk`].
+pub use ledgermq_raft_store::disk;
 
 pub use self::{
     app::App,
@@ -55,7 +55,11 @@ pub use self::{
     store::{Full, Store, Transaction},
     view::View,
 };
-use crate::{layout::Layout, limits, report::Report, seed::Seed};
+pub use crate::{
+    faults::{Fault, Moment, Rot, Target},
+    run::Profile,
+};
+use crate::{layout::Layout, report::Report, seed::Seed};
 
 /// How an application ends: well, or with any error.
 pub type Result = std::result::Result<(), Box<dyn std::error::Error>>;
@@ -152,13 +156,13 @@ impl Simulation {
         }
     }
 
-    /// Adds a broker group of 1 to [`limits::REPLICAS_MAX`] replicas. At least one is needed.
+    /// Adds a broker group of 1 to [`crate::limits::REPLICAS_MAX`] replicas. At least one is needed.
     pub fn broker_group(mut self, name: &str, replicas: usize) -> Simulation {
         self.broker_groups.push((name.to_owned(), replicas));
         self
     }
 
-    /// How many name servers there are: 1 to [`limits::NAME_SERVERS_MAX`].
+    /// How many name servers there are: 1 to [`crate::limits::NAME_SERVERS_MAX`].
     pub fn name_servers(mut self, count: usize) -> Simulation {
         self.name_servers = count;
         self
@@ -199,7 +203,7 @@ impl Simulation {
         self
     }
 
-    /// Simulated seconds until everything is healed: 1 to [`limits::SECONDS_MAX`].
+    /// Simulated seconds until everything is healed: 1 to [`crate::limits::SECONDS_MAX`].
     pub fn for_seconds(mut self, seconds: u64) -> Simulation {
         self.seconds = seconds;
         self
@@ -259,7 +263,7 @@ impl Simulation {
 
     /// The same, but a violation is part of the report.
     pub fn report(self) -> std::result::Result<Report, Error> {
-        self.wrong().map_or(Ok(()), Err)?;
+        self.wrong().map_err(Error::Wrong)?;
         Ok(stage::play(self)?)
     }
 
@@ -270,75 +274,6 @@ impl Simulation {
             spares: 1,
             name_servers: self.name_servers,
         }
-    }
-
-    fn wrong(&self) -> Option<Error> {
-        let count_wrong = |what: &str, count: usize, max: usize| {
-            let wrong = format!("1 to {max} {what}, not {count}");
-            (!(1..=max).contains(&count)).then_some(wrong)
-        };
-        let of_group = |(name, replicas): &(String, usize)| {
-            let wrong = count_wrong("replicas", *replicas, limits::REPLICAS_MAX);
-            wrong.map(|wrong| format!("broker group {name:?}: {wrong}"))
-        };
-        count_wrong("name servers", self.name_servers, limits::NAME_SERVERS_MAX)
-            .or_else(|| count_wrong("broker groups", self.broker_groups.len(), limits::BROKER_GROUPS_MAX))
-            .or_else(|| self.broker_groups.iter().find_map(of_group))
-            .or_else(|| self.wrong_names())
-            .or_else(|| self.wrong_breaks())
-            .or_else(|| crate::replay::seconds(self.seconds).err())
-            .map(Error::Wrong)
-    }
-
-    fn wrong_names(&self) -> Option<String> {
-        if self.apps.len() > limits::APPS_MAX {
-            return Some(format!(
-                "at most {} applications, not {}",
-                limits::APPS_MAX,
-                self.apps.len()
-            ));
-        }
-        let legal = |name: &str| {
-            let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            (1..=limits::HOST_NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(letters)
-        };
-        let ours = |name: &str| {
-            let first = name.split('-').next().unwrap_or_default();
-            ["replica", "namesrv", "operator", servers::SETUP].contains(&first)
-        };
-        let mut seen = BTreeSet::new();
-        for (name, _) in &self.apps {
-            if !legal(name) {
-                return Some(format!(
-                    "application {name:?}: a name has lower-case letters, digits and hyphens"
-                ));
-            }
-            if ours(name) {
-                return Some(format!("application {name:?}: hosts of the cluster are called so"));
-            }
-            if !seen.insert(name) {
-                return Some(format!("application {name:?}: there are two"));
-            }
-        }
-        let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
-        for (name, _) in &self.broker_groups {
-            *groups.entry(name).or_default() += 1;
-        }
-        let twice = groups.into_iter().find(|(_, count)| *count > 1);
-        twice.map(|(name, _)| format!("broker group {name:?}: there are two"))
-    }
-
-    fn wrong_breaks(&self) -> Option<String> {
-        // A fault against a replica that is not there would hit nobody.
-        let layout = self.layout();
-        let faults = &mut self.breaks.cluster.iter();
-        let absent = faults.find(|planned| !crate::replay::fits(planned.fault, &layout));
-        if let Some(planned) = absent {
-            return Some(format!("{planned}: there is no such replica"));
-        }
-        let known = |name: &str| self.apps.iter().any(|(app, _)| app == name);
-        let unknown = self.breaks.apps.iter().find(|planned| !known(&planned.app));
-        unknown.map(|planned| format!("{planned}: there is no such application"))
     }
 }
 

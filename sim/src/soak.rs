@@ -81,11 +81,12 @@ impl Totals {
     }
 
     /// What goes into the ledger.
-    pub fn lines(&self, date: &str, commit: &str) -> Vec<Line> {
+    pub fn lines(&self, date: &str, commit: &str, options: impl Fn(Profile) -> String) -> Vec<Line> {
         let line = |(profile, of_profile): (&Profile, &OfProfile)| Line {
             date: date.to_owned(),
             commit: commit.to_owned(),
             profile: *profile,
+            options: options(*profile),
             first_seed: of_profile.first_seed.unwrap_or_default(),
             last_seed: of_profile.last_seed,
             seeds: of_profile.seeds,
@@ -124,8 +125,8 @@ mod tests {
             .map(|(profile, found)| (profile, found.seed, found.what.as_str()))
             .collect();
         assert_eq!(found, [(Profile::Log, 7, "hangs"), (Profile::Quick, 7, "lost")]);
-        let lines = totals.lines("2026-11-24", "9c3779d");
+        let lines = totals.lines("2026-11-24", "9c3779d", |profile| profile.name().to_owned());
         assert_eq!((lines[1].first_seed, lines[1].last_seed, lines[1].seeds), (7, 8, 2));
-        assert_eq!(lines[1].simulated_seconds, 41);
+        assert_eq!((lines[1].simulated_seconds, lines[1].options.as_str()), (41, "quick"));
     }
 }

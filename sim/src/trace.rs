@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use crate::limits;
+use crate::{files, limits};
 
 /// Who tells what the seed drew of the world and its configuration.
 pub const OPTIONS: &str = "options";
@@ -42,7 +42,7 @@ struct Inner {
 impl Trace {
     /// A trace that is kept as a hash and a tail only, or also written to `file`. With `tell`, the story is printed.
     pub fn open(file: Option<&Path>, tell: bool) -> io::Result<Trace> {
-        let file = file.map(File::create).transpose()?.map(BufWriter::new);
+        let file = file.map(files::create).transpose()?.map(BufWriter::new);
         let inner = Inner {
             file,
             events: 0,

@@ -49,7 +49,10 @@ fn what_cannot_be_carried_out_exits_with_3_and_says_why() {
     let folder = folder("usage");
     let broken = path(&folder, "broken.json");
     fs::write(&broken, r#"[{"at_ms": 1, "for_ms": 1, "fault": "earthquake"}]"#).expect("written");
-    let absent = path(&folder, "absent.json");
+    let (absent, at_hand) = (path(&folder, "absent.json"), path(&folder, "traces"));
+    let nowhere = path(&folder, "nowhere/a.trace");
+    let late = path(&folder, "late.json");
+    fs::write(&late, r#"[{"at_ms": 9000, "for_ms": 1, "fault": "blackout"}]"#).expect("written");
     let cases: &[(&[&str], &str)] = &[
         (&["run"], "--seed"),
         (&["run", "--seed", "1", "--seconds", "0"], "seconds"),
@@ -58,7 +61,34 @@ fn what_cannot_be_carried_out_exits_with_3_and_says_why() {
         (&["replay", &broken], "broken.json"),
         (&["replay", &absent], "absent.json"),
         (&["soak", "--budget", "soon"], "soon"),
+        (&["soak", "--seeds", "0"], "--seeds"),
+        (&["soak", "--and", "quick,default"], "--and default"),
         (&["meta", "--seeds", "9..1"], "9..1"),
+        (
+            &["meta", "--seed", "1", "--plan", &broken, "--folder", &at_hand],
+            "earthquake",
+        ),
+        (&["run", "--seed", "1", "--forbid", "kil"], "kil"),
+        (
+            &[
+                "run",
+                "--seed",
+                "1",
+                "--profile",
+                "log",
+                "--plan",
+                &late,
+                "--seconds",
+                "9",
+            ],
+            "after the end of the run, 9 s",
+        ),
+        (
+            &["run", "--seed", "1", "--profile", "log", "--history", &absent],
+            "--history",
+        ),
+        (&["run", "--seed", "1", "--trace", &nowhere], "nowhere"),
+        (&["shrink", "--replay", &broken, "--seconds", "9"], "--seconds"),
     ];
     for (arguments, says) in cases {
         let output = sim(arguments);
@@ -128,16 +158,29 @@ fn a_soak_adds_up_keeps_failures_and_writes_the_ledger() {
     for word in ["3 seeds in", "seeds an hour", "simulated s a CPU s", "acked", "PASS"] {
         assert!(out(&passes).contains(word), "{word}: {}", out(&passes));
     }
-    assert_exit(&sim(&[&tiny[..], &ledger_flag, &["--forbid", "election"]].concat()), 1);
+    let forbidding = [&tiny[..], &ledger_flag, &["--forbid", "election"]].concat();
+    assert_exit(&sim(&forbidding), 1);
+    assert_exit(&sim(&forbidding), 1);
     let lines = ledger::read(Path::new(&ledger_file)).expect("a ledger");
-    let ranges: Vec<(u64, u64, usize)> = lines
+    let told: Vec<(&str, u64, u64, usize)> = lines
         .iter()
-        .map(|line| (line.first_seed, line.last_seed, line.violations.len()))
+        .map(|line| {
+            (
+                line.options.as_str(),
+                line.first_seed,
+                line.last_seed,
+                line.violations.len(),
+            )
+        })
         .collect();
     assert_eq!(
-        ranges,
-        [(1, 3, 0), (4, 6, 3)],
-        "the second soak goes on where the first one ended"
+        told,
+        [
+            ("--seconds 8", 1, 3, 0),
+            ("--seconds 8 --forbid election=1", 1, 3, 3),
+            ("--seconds 8 --forbid election=1", 4, 6, 3)
+        ],
+        "a soak goes on where the last one of its kind ended"
     );
     // What was kept of a failure runs again, and fails again.
     let kept = fs::read_to_string(Path::new(&failures).join("log-5.txt")).expect("kept");

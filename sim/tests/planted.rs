@@ -5,7 +5,6 @@ use std::path::Path;
 
 use ledgermq_sim::{
     children::Children,
-    limits,
     plant::Bug,
     planting::{Line, Search},
 };
@@ -14,13 +13,9 @@ use ledgermq_sim::{
 const SEEDS: u64 = 20;
 
 fn look(name: &str) -> Line {
-    let children = Children {
-        binary: env!("CARGO_BIN_EXE_ledgermq-sim").into(),
-        folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join(name),
-        at_once: 1,
-        bound: limits::RUN_WALL_BOUND,
-    };
-    std::fs::create_dir_all(&children.folder).expect("a folder");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let binary = Path::new(env!("CARGO_BIN_EXE_ledgermq-sim"));
+    let children = Children::new(binary, &folder, 1).expect("a folder");
     let bug: Bug = name.parse().expect("a bug of this name");
     let search = Search {
         profile: None,

@@ -4,10 +4,7 @@
 
 use std::{ops::ControlFlow, path::Path};
 
-use ledgermq_sim::{
-    children::{Children, Job},
-    limits,
-};
+use ledgermq_sim::children::{Children, Job};
 
 /// Profile, seed, seconds, and the test that holds the scenario itself.
 const FOUND: [(&str, u64, u64, &str); 12] = [
@@ -77,13 +74,9 @@ const FOUND: [(&str, u64, u64, &str); 12] = [
 
 #[test]
 fn seeds_that_found_a_bug_pass() {
-    let children = Children {
-        binary: env!("CARGO_BIN_EXE_ledgermq-sim").into(),
-        folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("regressions"),
-        at_once: 2,
-        bound: limits::RUN_WALL_BOUND,
-    };
-    std::fs::create_dir_all(&children.folder).expect("a folder");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("regressions");
+    let binary = Path::new(env!("CARGO_BIN_EXE_ledgermq-sim"));
+    let children = Children::new(binary, &folder, 2).expect("a folder");
     let jobs = FOUND.map(|(profile, seed, seconds, _)| Job {
         arguments: format!("run --seed {seed} --profile {profile} --seconds {seconds}")
             .split(' ')

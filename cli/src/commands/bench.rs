@@ -49,7 +49,7 @@ struct Produce {
     #[arg(long, default_value_t = 1024, value_parser = bounded::<BENCH_BODY_BYTES_MAX>)]
     size: usize,
     /// How long to measure, after a warm-up of a fifth of it
-    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    #[arg(long, default_value = "10s", value_parser = duration::parse_positive)]
     duration: Duration,
     /// Where the messages go
     #[arg(long, default_value = "bench")]

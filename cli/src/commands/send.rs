@@ -4,7 +4,7 @@
 use crate::admin::Target;
 use crate::clients;
 use crate::failure::{Failure, Kind};
-use crate::limits::{LINE_BYTES_MAX, SEND_IN_FLIGHT_MAX};
+use crate::limits::{LINE_BYTES_MAX, LINES_AHEAD_MAX, SEND_IN_FLIGHT_MAX};
 use crate::output::json_line;
 use bytes::Bytes;
 use clap::Args;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 /// The flags.
@@ -26,15 +27,15 @@ pub struct Arguments {
     /// One message with this body
     #[arg(long, group = "bodies", value_name = "TEXT")]
     body: Option<String>,
-    /// A message for each line of a file
+    /// A message for each line of a file, or of a pipe (/dev/stdin): each is sent as soon as it is there
     #[arg(long, group = "bodies", value_name = "FILE")]
     lines: Option<PathBuf>,
     /// This many messages of --size bytes
     #[arg(long, group = "bodies", value_name = "N", requires = "size")]
     count: Option<u64>,
     /// Bytes of each body, with --count
-    #[arg(long, value_name = "BYTES", requires = "count", value_parser = clap::value_parser!(u64).range(1..))]
-    size: Option<u64>,
+    #[arg(long, value_name = "BYTES", requires = "count", value_parser = body_bytes)]
+    size: Option<usize>,
     /// The tag of every message
     #[arg(long)]
     tag: Option<String>,
@@ -55,6 +56,13 @@ pub struct Arguments {
     rate: Option<u32>,
     #[command(flatten)]
     target: Target,
+}
+
+fn body_bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if (1..=LINE_BYTES_MAX).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("expected 1 to {LINE_BYTES_MAX}")),
+    }
 }
 
 fn in_flight(text: &str) -> Result<usize, String> {
@@ -98,8 +106,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                     }
                 }
             }
-            () = pace.next(), if more && in_flight.len() < in_flight_max => match bodies.next() {
-                Some(Ok(body)) => in_flight.push(send(producer.clone(), message(&arguments, body))),
+            body = next_body(&pace, &mut bodies), if more && in_flight.len() < in_flight_max => match body {
+                Some(Ok(body)) => {
+                    pace.take();
+                    in_flight.push(send(producer.clone(), message(&arguments, body)));
+                }
                 Some(Err(failure)) => { outcome = Err(failure); more = false; }
                 None => more = false,
             },
@@ -115,6 +126,12 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         )),
         (Ok(()), None) => Ok(()),
     }
+}
+
+/// The next body, once it is due. Cancel-safe: a body that is taken is answered at once.
+async fn next_body(pace: &Pace, bodies: &mut Bodies) -> Option<Result<Bytes, Failure>> {
+    pace.due().await;
+    bodies.next().await
 }
 
 async fn send(producer: Producer, message: Message) -> Result<Receipt, Error> {
@@ -140,19 +157,34 @@ fn message(arguments: &Arguments, body: Bytes) -> Message {
     message
 }
 
-/// The bodies to send, one after the other, made as they are needed.
-fn bodies(arguments: &Arguments) -> Result<Box<dyn Iterator<Item = Result<Bytes, Failure>>>, Failure> {
+/// The bodies to send, one after the other, made or read as they are needed.
+enum Bodies {
+    Made(Box<dyn Iterator<Item = Bytes>>),
+    /// What a thread reads ahead: a file may be a pipe that has its next line in an hour.
+    Read(mpsc::Receiver<Result<Bytes, Failure>>),
+}
+
+impl Bodies {
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        match self {
+            Bodies::Made(bodies) => bodies.next().map(Ok),
+            Bodies::Read(lines) => lines.recv().await,
+        }
+    }
+}
+
+fn bodies(arguments: &Arguments) -> Result<Bodies, Failure> {
     if let Some(body) = &arguments.body {
-        return Ok(Box::new(std::iter::once(Ok(Bytes::copy_from_slice(body.as_bytes())))));
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        return Ok(Bodies::Made(Box::new(std::iter::once(body))));
     }
     if let Some(file) = &arguments.lines {
-        return lines(file);
+        return read_ahead(lines(file)?).map(Bodies::Read);
     }
-    let size = usize::try_from(arguments.size.unwrap_or(1))
-        .unwrap_or(usize::MAX)
-        .min(LINE_BYTES_MAX);
-    let count = arguments.count.unwrap_or(0);
-    Ok(Box::new((1..=count).map(move |number| Ok(filled(number, size)))))
+    let (count, size) = (arguments.count.unwrap_or(0), arguments.size.unwrap_or(1));
+    Ok(Bodies::Made(Box::new(
+        (1..=count).map(move |number| filled(number, size)),
+    )))
 }
 
 /// A body of this size that starts with its number, as far as it fits.
@@ -162,7 +194,20 @@ fn filled(number: u64, size: usize) -> Bytes {
     body.into()
 }
 
-fn lines(file: &Path) -> Result<Box<dyn Iterator<Item = Result<Bytes, Failure>>>, Failure> {
+type Lines = Box<dyn Iterator<Item = Result<Bytes, Failure>> + Send>;
+
+/// The thread ends with the lines, or when nobody wants them any more and one more has come. The process waits for it
+/// in no case.
+fn read_ahead(lines: Lines) -> Result<mpsc::Receiver<Result<Bytes, Failure>>, Failure> {
+    let (ahead, taken) = mpsc::channel(LINES_AHEAD_MAX);
+    std::thread::Builder::new()
+        .name("lines".to_owned())
+        .spawn(move || lines.map(|line| ahead.blocking_send(line)).find(Result::is_err))
+        .map_err(|error| Failure::local("thread of the lines", error))?;
+    Ok(taken)
+}
+
+fn lines(file: &Path) -> Result<Lines, Failure> {
     let name = file.display().to_string();
     let mut reader = BufReader::new(std::fs::File::open(file).map_err(|error| Failure::local(&name, error))?);
     Ok(Box::new(std::iter::from_fn(move || {
@@ -198,10 +243,16 @@ impl Pace {
         }
     }
 
-    /// Waits until the next message is due. Cancel-safe: only the end takes the turn.
-    async fn next(&mut self) {
-        if let Some(between) = self.between {
+    /// Waits until the next message is due.
+    async fn due(&self) {
+        if self.between.is_some() {
             sleep_until(self.next).await;
+        }
+    }
+
+    /// It is sent.
+    fn take(&mut self) {
+        if let Some(between) = self.between {
             // A sender that fell behind (nobody answered) does not catch up in a burst longer than a second.
             let earliest = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or(self.next);
             self.next = self.next.max(earliest) + between;
@@ -261,7 +312,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::{filled, lines};
+    use super::{filled, lines, read_ahead};
     use std::io::Write;
 
     #[test]
@@ -279,5 +330,19 @@ mod tests {
             .map(|body| body.expect("read"))
             .collect();
         assert_eq!(bodies, ["one", " two ", "three"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_of_a_pipe_comes_before_the_next_one_is_written() {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let pipe = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let mut read = read_ahead(lines(pipe.as_ref()).expect("open")).expect("a thread");
+        for line in ["one", "two"] {
+            writeln!(writer, "{line}").expect("written");
+            let body = read.recv().await.expect("a line").expect("read");
+            assert_eq!(body, line);
+        }
+        drop(writer);
+        assert!(read.recv().await.is_none());
     }
 }

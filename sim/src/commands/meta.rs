@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ledgermq_sim::{
+    children::Children,
     meta::{self, Meta},
     seed,
 };
@@ -28,12 +29,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let one = arguments.seed.unwrap_or_default();
     let (first, last) = arguments.seeds.unwrap_or((one, one));
-    let binary = std::env::current_exe()?;
+    let children = Children::of_this_program(&arguments.folder, 2)?;
     let mut code = PASS;
     for seed in first..=last {
         let options = arguments.scope.options(seed)?;
         let command = options.command();
-        match meta::meta(&binary, &options, &arguments.folder)? {
+        match meta::meta(&children, &options)? {
             Meta::Same(lines) => println!("seed {seed}: same, {lines} lines"),
             Meta::Violation => {
                 println!("seed {seed}: same, but a violation: {command}");

@@ -6,7 +6,7 @@ use clap::Args;
 use ledgermq_sim::{
     log,
     report::Report,
-    run::{self, RunOptions},
+    run::{self, Profile, RunOptions},
 };
 
 use super::{PASS, Scope, VIOLATION};
@@ -48,6 +48,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
 
 /// Runs and shows; answers the exit code.
 pub fn play(options: RunOptions, shown: Shown) -> anyhow::Result<u8> {
+    let without_clients = options.profile == Profile::Log && shown.history.is_some();
+    anyhow::ensure!(
+        !without_clients,
+        "--history: profile log has no clients whose history could be told"
+    );
     if let Some(level) = &shown.log {
         log::to_stderr(level)?;
     }

@@ -13,7 +13,7 @@ use ledgermq_sim::{
     shrink::{self, Candidate, Trial},
 };
 
-use super::{PASS, Scope, VIOLATION, duration};
+use super::{PASS, SCOPE, Scope, VIOLATION, duration};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long, required_unless_present = "replay", conflicts_with = "replay")]
     seed: Option<u64>,
     /// Shrink this replay file instead.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = SCOPE)]
     replay: Option<PathBuf>,
     #[command(flatten)]
     scope: Scope,
@@ -68,6 +68,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         );
     };
     println!("{} faults: {violation}", whole.plan.len());
+    let out = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| arguments.folder.join(format!("{name}.shrunk.json")));
+    // Whole at first: a file that cannot be written shows at once, and who breaks this off has something.
+    let commit = commit::checked_out();
+    Replay::of(&options, &commit, whole.plan.clone(), Some(violation.to_owned())).write(&out)?;
     let mut tries = Tries {
         children: &children,
         options: &options,
@@ -84,10 +91,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         few_clients: options.few_clients || options.profile == Profile::Log,
     };
     let small = shrink::shrink(start, &mut tries)?;
-    let out = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| arguments.folder.join(format!("{name}.shrunk.json")));
     let spent = arguments.tries - tries.left;
     let replay = Replay::of(
         &RunOptions {
@@ -95,7 +98,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             few_clients: small.few_clients && options.profile != Profile::Log,
             ..options.clone()
         },
-        &commit::checked_out(),
+        &commit,
         small.faults,
         Some(tries.found),
     );

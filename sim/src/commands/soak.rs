@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long)]
     from: Option<u64>,
     /// At most so many seeds of each profile.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// Where failing seeds are kept.
     #[arg(long, default_value = "target/sim-failures")]
@@ -53,24 +53,29 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         .into_iter()
         .chain(arguments.and.clone())
         .collect();
+    for (nth, profile) in profiles.iter().enumerate() {
+        let twice = profiles[..nth].contains(profile);
+        anyhow::ensure!(!twice, "--and {}: this profile runs already", profile.name());
+    }
     let commit = commit::checked_out();
     let known = match &arguments.ledger {
         Some(file) => ledger::read(file)?,
         None => Vec::new(),
     };
-    let first = |profile| arguments.from.unwrap_or_else(|| ledger::next_seed(&known, profile));
     let each = arguments.seeds.unwrap_or(u64::MAX / 2);
-    let mut plan: Vec<(Profile, RunOptions)> = Vec::new();
+    let mut plan: Vec<RunOptions> = Vec::new();
     for profile in &profiles {
         let scope = Scope {
             profile: *profile,
             ..arguments.scope.clone()
         };
-        plan.push((*profile, scope.options(first(*profile))?));
+        let mut options = scope.options(0)?;
+        let next = || ledger::next_seed(&known, *profile, &options.unlike_its_profile());
+        options.seed.0 = arguments.from.unwrap_or_else(next);
+        plan.push(options);
     }
     let options = |nth: usize| {
-        let (_, options) = &plan[nth % plan.len()];
-        let mut options = options.clone();
+        let mut options = plan[nth % plan.len()].clone();
         options.seed.0 = options.seed.0.wrapping_add((nth / plan.len()) as u64);
         options
     };
@@ -115,7 +120,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     )?;
     kept?;
     if let Some(file) = &arguments.ledger {
-        ledger::append(file, &totals.lines(&date, &commit))?;
+        let of_profile = |profile| plan.iter().find(|options| options.profile == profile);
+        let unlike = |profile| {
+            of_profile(profile)
+                .map(RunOptions::unlike_its_profile)
+                .unwrap_or_default()
+        };
+        ledger::append(file, &totals.lines(&date, &commit, unlike))?;
     }
     conclude(arguments, &totals, clock.elapsed(), cpu_seconds()? - cpu_before)
 }

@@ -32,19 +32,19 @@ pub struct Program {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=limits::JOBS_MAX))]
     jobs: u64,
     /// With many seeds: go on after the first that fails.
-    #[arg(long)]
+    #[arg(long, requires = "seeds")]
     keep_going: bool,
     /// Write every event to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
     trace: Option<PathBuf>,
     /// Write the verdict and the counts to this file, as JSON.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
     report: Option<PathBuf>,
     /// Print the verdict alone.
     #[arg(long)]
     quiet: bool,
     /// Print the product's logs of this level and above (error, warn, info, debug, trace) to stderr.
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", conflicts_with = "seeds")]
     log: Option<String>,
     /// Arguments of the simulation itself.
     #[arg(last = true)]

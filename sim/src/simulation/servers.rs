@@ -2,10 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -33,8 +30,37 @@ pub(super) struct Servers {
     pub stage: Stage<'static>,
     /// The brokers' addresses.
     pub endpoints: Vec<String>,
-    /// Set once broker groups serve and topics are made.
-    pub ready: Arc<AtomicBool>,
+    /// How far the making of topics is.
+    pub ready: Ready,
+}
+
+/// Whether broker groups serve and topics are made. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Ready(Arc<Mutex<Progress>>);
+
+#[derive(Default)]
+struct Progress {
+    done: bool,
+    /// What was tried last, and why it failed.
+    last: String,
+}
+
+impl Ready {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether they are.
+    pub fn is_done(&self) -> bool {
+        self.progress().done
+    }
+
+    /// What is missing, `None` when nothing is.
+    pub fn missing(&self) -> Option<String> {
+        let progress = self.progress();
+        let missing = || format!("applications never started: {}", progress.last);
+        (!progress.done).then(missing)
+    }
 }
 
 /// Puts the cluster on the stage.
@@ -51,7 +77,7 @@ pub(super) fn servers(
         ..Drawn::draw(&mut seed.stream("options"))
     };
     let (mut stage, endpoints, _witness) = servers::servers(seed, cluster, &drawn, board, trace);
-    let ready = Arc::new(AtomicBool::new(false));
+    let ready = Ready::default();
     let setup = Setup {
         endpoints: endpoints.clone(),
         broker_groups: cluster.1.to_vec(),
@@ -77,7 +103,7 @@ struct Setup {
     endpoints: Vec<String>,
     broker_groups: Vec<String>,
     topics: Vec<Topic>,
-    ready: Arc<AtomicBool>,
+    ready: Ready,
     trace: Trace,
 }
 
@@ -95,7 +121,7 @@ impl Setup {
             let what = format!("topic {}", topic.name);
             self.until_done(&what, || admin.create_topic(request.clone())).await;
         }
-        self.ready.store(true, Ordering::Relaxed);
+        self.ready.progress().done = true;
         self.trace.tell(SETUP, "broker groups and topics are ready");
         Ok(())
     }
@@ -121,9 +147,31 @@ impl Setup {
                 Err(status) if status.code() == tonic::Code::AlreadyExists => {
                     return self.trace.event(SETUP, format!("{what}: done before"));
                 }
-                Err(status) => self.trace.event(SETUP, format!("{what}: {}", status.message())),
+                Err(status) => {
+                    let failed = format!("{what}: {}", status.message());
+                    self.trace.event(SETUP, &failed);
+                    self.ready.progress().last = failed;
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ready;
+
+    #[test]
+    fn why_nothing_starts_is_told() {
+        let ready = Ready::default();
+        ready.progress().last = "leaders: nobody leads broker-a".to_owned();
+        let missing = ready.missing().expect("not ready");
+        assert!(
+            missing.ends_with("never started: leaders: nobody leads broker-a"),
+            "{missing}"
+        );
+        ready.progress().done = true;
+        assert!(ready.is_done() && ready.missing().is_none());
     }
 }

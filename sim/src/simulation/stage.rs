@@ -15,7 +15,7 @@ use futures::FutureExt;
 
 use super::{
     App, AppBreak, AppFault, Check, Condition, Simulation, Software, breaks,
-    servers::servers,
+    servers::{Ready, servers},
     store::Store,
     view::{Kept, View},
 };
@@ -67,6 +67,7 @@ enum End {
 struct Judge {
     seed: Seed,
     board: Board,
+    ready: Ready,
     kept: BTreeMap<String, Kept>,
     calm: Arc<AtomicBool>,
     always: Vec<Check>,
@@ -120,6 +121,7 @@ fn set(
     let scene = Judge {
         seed,
         board: board.clone(),
+        ready: servers.ready,
         kept,
         calm,
         always: simulation.always,
@@ -155,9 +157,9 @@ fn plans(
     (plan, app_plan)
 }
 
-async fn host(app: App, boots: Arc<AtomicU64>, ready: Arc<AtomicBool>, software: Software) -> turmoil::Result {
+async fn host(app: App, boots: Arc<AtomicU64>, ready: Ready, software: Software) -> turmoil::Result {
     const LOOK_EVERY: Duration = Duration::from_millis(20);
-    while !ready.load(Ordering::Relaxed) {
+    while !ready.is_done() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let boot = boots.fetch_add(1, Ordering::Relaxed);
@@ -276,6 +278,9 @@ impl Scene for Judge {
     }
 
     fn missing(&self) -> Option<String> {
+        if let Some(missing) = self.ready.missing() {
+            return Some(missing);
+        }
         let view = self.view();
         let missing = self.eventually.iter().find(|(_, holds)| !holds(&view));
         missing.map(|(what, _)| format!("not so: {what}"))

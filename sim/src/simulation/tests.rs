@@ -27,6 +27,13 @@ fn cluster(seed: u64) -> Simulation {
 #[test]
 fn what_cannot_be_built_is_an_error_and_nothing_runs() {
     let idle = |_: App| async { Ok(()) };
+    let second = Duration::from_secs(1);
+    let leader = Target::Leader;
+    let broken = |at, lasting, fault| cluster(1).breaks(Breaks::script().cluster(at, lasting, fault));
+    let app_broken = |at, lasting| {
+        let breaks = Breaks::script().app(at, lasting, "shop", AppFault::Kill);
+        cluster(1).app("shop", idle).breaks(breaks)
+    };
     let cases: Vec<(Simulation, &str)> = vec![
         (Simulation::new(1), "broker groups"),
         (Simulation::new(1).broker_group("broker-a", 0), "replicas"),
@@ -35,16 +42,27 @@ fn what_cannot_be_built_is_an_error_and_nothing_runs() {
         (cluster(1).app("Shop", idle), "Shop"),
         (cluster(1).app("replica-1", idle), "replica-1"),
         (cluster(1).app("shop", idle).app("shop", idle), "two"),
+        (cluster(1).broker_group("broker a", 1), "broker group"),
+        (cluster(1).broker_group("broker-a", 1), "two"),
+        (cluster(1).topic("new orders", 1), "other than"),
+        (cluster(1).topic("rmq_sys_x", 1), "system"),
+        (cluster(1).topic("payments", 0), "1 to 4096 queues"),
+        (cluster(1).topic("payments", 5_000), "queues, not 5000"),
+        (cluster(1).fifo_topic("orders", 2), "topic \"orders\": there are two"),
+        (
+            broken(6 * second, second, Fault::Blackout),
+            "after the end of the run, 6 s",
+        ),
+        (broken(second, Duration::MAX, Fault::Blackout), "for_ms"),
+        (broken(second, second, Fault::Slow(leader, u64::MAX)), "the time"),
+        (app_broken(6 * second, second), "after the end of the run, 6 s"),
+        (app_broken(second, Duration::MAX), "at most"),
         (
             cluster(1).breaks(Breaks::script().app(Duration::ZERO, Duration::ZERO, "shop", AppFault::Kill)),
             "no such application",
         ),
         (
-            cluster(1).breaks(Breaks::script().cluster(
-                Duration::ZERO,
-                Duration::ZERO,
-                Fault::Kill(Target::Replica(5)),
-            )),
+            broken(Duration::ZERO, Duration::ZERO, Fault::Kill(Target::Replica(5))),
             "no such replica",
         ),
     ];
