@@ -174,6 +174,20 @@ impl RunOptions {
         arguments
     }
 
+    /// What goes wrong, as a list.
+    pub fn plan(&self, layout: &Layout) -> Vec<Planned> {
+        match &self.faults {
+            Faults::None => Vec::new(),
+            Faults::Drawn => faults::plan(self.seed, self.profile, layout, WARM_UP_MS, self.seconds * 1_000),
+            Faults::Planned(plan, _) => plan.clone(),
+        }
+    }
+
+    /// The layout of its cluster.
+    pub fn layout(&self) -> Layout {
+        Layout::draw(self.seed, self.profile)
+    }
+
     /// The command that runs this again.
     pub fn command(&self) -> String {
         format!("ledgermq-sim {}", self.arguments().join(" "))
@@ -206,7 +220,7 @@ const LOOK_EVERY_MS: u128 = 100;
 
 /// Runs one seed to its end. One process should run one seed (docs/simulation.md tells why).
 pub fn run(options: &RunOptions) -> anyhow::Result<Report> {
-    let layout = Layout::draw(options.seed, options.profile);
+    let layout = options.layout();
     if let Faults::Planned(plan, file) = &options.faults {
         replay::fit(plan, &layout, options.seconds, file)?;
     }
@@ -271,11 +285,7 @@ fn play(
         _ => cluster::scene(options.seed, (layout, options.plant, options.few_clients), board, trace),
     };
     let until_ms = options.seconds * 1_000;
-    report.plan = match &options.faults {
-        Faults::None => Vec::new(),
-        Faults::Drawn => faults::plan(options.seed, options.profile, layout, WARM_UP_MS, until_ms),
-        Faults::Planned(plan, _) => plan.clone(),
-    };
+    report.plan = options.plan(layout);
     let mut chaos = Chaos::new(report.plan.clone());
     act(
         &mut stage,

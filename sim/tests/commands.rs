@@ -258,3 +258,31 @@ fn a_failing_seed_shrinks_to_the_faults_it_needs() {
     let passes = sim(&[&common[..], &files].concat());
     assert_exit(&passes, 0);
 }
+
+#[test]
+fn a_seed_that_hangs_shrinks_as_well() {
+    let folder = folder("hangs");
+    let (failures, small) = (path(&folder, "failures"), path(&folder, "small.json"));
+    // Without any patience every run hangs, also one without faults.
+    let shrunk = sim(&[
+        "shrink",
+        "--seed",
+        "2",
+        "--profile",
+        "log",
+        "--patience",
+        "0s",
+        "--folder",
+        &failures,
+        "--out",
+        &small,
+    ]);
+    assert_exit(&shrunk, 1);
+    let replay = Replay::read(Path::new(&small)).expect("a replay file");
+    assert_eq!(
+        (replay.faults.len(), replay.violation.as_deref()),
+        (0, Some("hangs")),
+        "{}",
+        out(&shrunk)
+    );
+}

@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::BTreeMap, ops::ControlFlow, path::PathBuf, ti
 use anyhow::Context;
 use clap::Args;
 use ledgermq_sim::{
-    children::{Children, Ended, Job},
+    children::{Children, Job},
     commit, limits,
     replay::Replay,
     report,
@@ -61,20 +61,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         println!("PASS seed {}: nothing to shrink", options.seed.0);
         return Ok(PASS);
     };
-    let Ended::Reported(whole) = &first else {
-        anyhow::bail!(
-            "seed {} ends without a verdict, so its plan is not known: {violation}",
-            options.seed.0
-        );
-    };
-    println!("{} faults: {violation}", whole.plan.len());
+    // Known before the run: it may have hung, or died without a word.
+    let plan = options.plan(&options.layout());
+    println!("{} faults: {violation}", plan.len());
     let out = arguments
         .out
         .clone()
         .unwrap_or_else(|| arguments.folder.join(format!("{name}.shrunk.json")));
     // Whole at first: a file that cannot be written shows at once, and who breaks this off has something.
     let commit = commit::checked_out();
-    Replay::of(&options, &commit, whole.plan.clone(), Some(violation.to_owned())).write(&out)?;
+    Replay::of(&options, &commit, plan.clone(), Some(violation.to_owned())).write(&out)?;
     let mut tries = Tries {
         children: &children,
         options: &options,
@@ -85,7 +81,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         folder: arguments.folder.clone(),
     };
     let start = Candidate {
-        faults: whole.plan.clone(),
+        faults: plan,
         seconds: options.seconds,
         // The log alone has no clients.
         few_clients: options.few_clients || options.profile == Profile::Log,

@@ -1,7 +1,6 @@
 //! `ledgermq-sim soak`: many seeds, one process each, for a while.
 
 use std::{
-    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -10,7 +9,7 @@ use std::{
 use clap::Args;
 use ledgermq_sim::{
     children::{Children, Ended, Job, cpu_seconds},
-    commit, ledger, limits, marks,
+    commit, files, ledger, limits, marks,
     replay::Replay,
     run::{Profile, RunOptions},
     soak::Totals,
@@ -172,16 +171,16 @@ fn conclude(arguments: &Arguments, totals: &Totals, took: Duration, cpu: f64) ->
     Ok(PASS)
 }
 
-/// Writes down a failing seed: for people, and as a replay file when the process lived to tell its plan.
+/// Writes down a failing seed: for people, and as a replay file.
 fn keep(folder: &Path, commit: &str, options: &RunOptions, ended: &Ended) -> anyhow::Result<()> {
     let name = format!("{}-{}", options.profile.name(), options.seed.0);
     let mut text = format!("commit:  {commit}\ncommand: {}\n", options.command());
+    let replay = folder.join(format!("{name}.json"));
+    let plan = options.plan(&options.layout());
+    Replay::of(options, commit, plan, ended.violation().map(str::to_owned)).write(&replay)?;
+    text.push_str(&format!("replay:  ledgermq-sim replay {}\n", replay.display()));
     match ended {
         Ended::Reported(report) => {
-            let replay = folder.join(format!("{name}.json"));
-            let first = report.violations.first().cloned();
-            Replay::of(options, commit, report.plan.clone(), first).write(&replay)?;
-            text.push_str(&format!("replay:  ledgermq-sim replay {}\n", replay.display()));
             for violation in &report.violations {
                 text.push_str(&format!("VIOLATION {violation}\n"));
             }
@@ -193,7 +192,7 @@ fn keep(folder: &Path, commit: &str, options: &RunOptions, ended: &Ended) -> any
         Ended::Hung => text.push_str(&format!("HANGS for {} s\n", limits::RUN_WALL_BOUND.as_secs())),
         Ended::Died(how) => text.push_str(&format!("DIED {how}\n")),
     }
-    fs::write(folder.join(format!("{name}.txt")), text)?;
+    files::write(&folder.join(format!("{name}.txt")), text)?;
     Ok(())
 }
 
