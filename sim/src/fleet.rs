@@ -199,6 +199,14 @@ impl Fleet {
         self.inner().machines[machine].seat.clone()
     }
 
+    /// Whether the replica on a machine is one of those that the broker group began with.
+    pub fn is_founder(&self, machine: usize) -> bool {
+        let inner = self.inner();
+        let machine = &inner.machines[machine];
+        let founders = inner.groups.get(&machine.group).map_or(0, |group| group.usual);
+        machine.seat.as_ref().is_some_and(|seat| seat.id <= founders as u64)
+    }
+
     /// The machines of a broker group that have a replica, with its number.
     pub fn seats(&self, group: usize) -> BTreeMap<u64, usize> {
         let inner = self.inner();
@@ -403,7 +411,9 @@ mod tests {
         fleet.wipe(1);
         assert!(!fleet.is_asked_to_stop(1), "it was asked of the one before");
         assert!(!fleet.is_settled(0));
+        assert!(fleet.is_founder(0) && !fleet.is_founder(1), "it has no replica");
         assert_eq!(fleet.take_seat(0, &BTreeSet::from([1])), Some((3, 4)));
+        assert!(!fleet.is_founder(3), "it came later");
         assert_eq!(fleet.take_seat(0, &BTreeSet::new()), Some((1, 5)));
         assert_eq!(fleet.take_seat(0, &BTreeSet::new()), None);
         fleet.retire(0);

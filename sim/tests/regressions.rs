@@ -7,7 +7,7 @@ use std::{ops::ControlFlow, path::Path};
 use ledgermq_sim::children::{Children, Job};
 
 /// Profile, seed, seconds, and the test that holds the scenario itself.
-const FOUND: [(&str, u64, u64, &str); 12] = [
+const FOUND: [(&str, u64, u64, &str); 13] = [
     ("membership", 101, 60, "raft-store: peer::clock"),
     (
         "log",
@@ -64,6 +64,12 @@ const FOUND: [(&str, u64, u64, &str); 12] = [
         "raft-store: peer::clock::tests::two_wrong_clocks_of_three_that_are_heard_cannot_hurry_time",
     ),
     ("default", 235, 60, "sim: checkers::leases::tests::log_time_counts"),
+    (
+        "default",
+        60_730,
+        60,
+        "sim: fleet::tests::a_wiped_machine_comes_back_under_a_new_number",
+    ),
     (
         "default",
         50_569,

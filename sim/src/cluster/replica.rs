@@ -46,7 +46,6 @@ pub struct Machine {
 
 /// The host's software. It never ends by itself: turmoil would leave its sockets open.
 pub async fn host(plan: Machine) -> turmoil::Result {
-    let is_first = plan.fleet.seat(plan.machine).is_some();
     let seat = loop {
         match plan.fleet.seat(plan.machine) {
             Some(seat) => break seat,
@@ -56,7 +55,9 @@ pub async fn host(plan: Machine) -> turmoil::Result {
     let boot = plan.board.boot(plan.machine);
     let seed = plan.seed.child(&replica_name(plan.machine), boot);
     let first_level = plan.drawn.first_levels.get(plan.machine).copied();
-    let level = first_level.filter(|_| is_first && boot == 0).unwrap_or_default();
+    // An operator brings later ones with the release that the others run.
+    let older = boot == 0 && plan.fleet.is_founder(plan.machine);
+    let level = first_level.filter(|_| older).unwrap_or_default();
     if level > 0 {
         plan.board.mark("older_release");
     }
