@@ -12,10 +12,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use ledgermq_client::{Message, Producer, SimpleConsumer};
-use ledgermq_sim::{
-    run::Profile,
-    simulation::{App, Breaks, Result, Simulation, program},
-};
+use ledgermq_sim::simulation::{App, Breaks, Profile, Result, Simulation, program};
 
 const TOPIC: &str = "orders";
 

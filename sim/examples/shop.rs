@@ -3,10 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use ledgermq_client::{Message, Producer};
-use ledgermq_sim::{
-    run::Profile,
-    simulation::{App, Breaks, Result, Simulation, program},
-};
+use ledgermq_sim::simulation::{App, Breaks, Profile, Result, Simulation, program};
 
 async fn shop(app: App) -> Result {
     let producer = Producer::start(app.client())?;
