@@ -47,9 +47,9 @@ fn the_wallet_that_forgets_books_a_payment_twice() {
 /// docs/simulation.md shows the example as it is, and what it says is true.
 #[test]
 fn the_shop_of_the_docs_sends_an_order_twice() {
-    let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let shop = fs::read_to_string(sources.join("examples/shop.rs")).expect("the example");
-    let docs = fs::read_to_string(sources.join("../docs/simulation.md")).expect("the docs");
+    // Tests run in the folder of their package.
+    let shop = fs::read_to_string("examples/shop.rs").expect("the example");
+    let docs = fs::read_to_string("../docs/simulation.md").expect("the docs");
     let (_, code) = shop.split_once("\n\n").expect("an opening line");
     assert!(
         docs.contains(&format!("```rust\n{code}```")),

@@ -282,8 +282,8 @@ fn kinds(kept: &str) -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 fn kept(file: &str) -> String {
-    let path = format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(path).expect("it is part of the sources")
+    // Tests run in the folder of their package.
+    std::fs::read_to_string(format!("tests/data/{file}")).expect("it is part of the sources")
 }
 
 /// The history at this level; its commands are the kinds 1 to `kinds_max`.
