@@ -7,7 +7,7 @@ use std::{ops::ControlFlow, path::Path};
 use ledgermq_sim::children::{Children, Job};
 
 /// Profile, seed, seconds, and the test that holds the scenario itself.
-const FOUND: [(&str, u64, u64, &str); 13] = [
+const FOUND: [(&str, u64, u64, &str); 14] = [
     ("membership", 101, 60, "raft-store: peer::clock"),
     (
         "log",
@@ -64,6 +64,12 @@ const FOUND: [(&str, u64, u64, &str); 13] = [
         "raft-store: peer::clock::tests::two_wrong_clocks_of_three_that_are_heard_cannot_hurry_time",
     ),
     ("default", 235, 60, "sim: checkers::leases::tests::log_time_counts"),
+    (
+        "default",
+        62_635,
+        60,
+        "sim: checkers::handles::tests::an_acknowledgement_after_the_lease_is_seen",
+    ),
     (
         "default",
         60_730,

@@ -2,7 +2,7 @@
 //! the message was done already: acknowledged, dead, or forgotten by retention.
 
 use super::facts::{Facts, Handled, LOG_TIME_TOLERANCE};
-use crate::history::{Op, Receive};
+use crate::history::{Op, Receive, Settle};
 
 /// See the file's header. Leases that renew by themselves, and such that were changed, are passed over.
 pub fn check(facts: &Facts<'_>) -> Vec<String> {
@@ -39,7 +39,10 @@ fn first_ack<'a>(handled: &'a Handled<'_>) -> Option<(f64, f64, &'a str)> {
         .acks
         .iter()
         .find(|(at, ack)| *at >= *begun && ack.op != Op::Intent)?;
-    (ended.1.op == Op::Ok && ended.1.consumer == first.consumer).then_some((*begun, ended.0, &first.consumer))
+    // One that begins before the answer may have taken effect first: then this one found the message done.
+    let in_between = |(at, ack): &&(f64, &Settle)| ack.op == Op::Intent && *at <= ended.0;
+    let alone = handled.acks.iter().filter(in_between).count() == 1;
+    (alone && ended.1.op == Op::Ok && ended.1.consumer == first.consumer).then_some((*begun, ended.0, &first.consumer))
 }
 
 /// Retention took it, be it later; or nobody knows.
@@ -63,7 +66,10 @@ fn lease_end<'a>(handled: &Handled<'a>, consumer: &str, at: f64) -> Option<(f64,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::story::{Story, group};
+    use crate::history::{
+        What,
+        story::{Story, group},
+    };
 
     #[test]
     fn an_acknowledgement_after_the_lease_is_seen() {
@@ -75,6 +81,24 @@ mod tests {
         assert_eq!(found(&done.after(15.0).ack("g", "t", "a")), 0, "done already");
         let forgotten = held.clone().after(15.0).ack("g", "t", "a").bounds("r", "t", 1, 1);
         assert_eq!(found(&forgotten), 0, "forgotten");
+        // Seed 62635: another consumer, who has the message now, is done with it while this one waits for its answer.
+        let late = held.clone().after(15.0).ack("g", "t", "a");
+        let [.., begun, answered] = late.events() else {
+            panic!("an intent and its outcome");
+        };
+        let What::Ack(intent) = &begun.what else {
+            panic!("{begun:?}");
+        };
+        let other = Settle {
+            consumer: "consumer-2".to_owned(),
+            ..intent.clone()
+        };
+        let crossed = held.clone().after(15.0).add(begun.what.clone()).add(What::Ack(other));
+        assert_eq!(
+            found(&crossed.add(answered.what.clone())),
+            0,
+            "it may have found it done"
+        );
         let put_off = held.change("g", "t", "a", 60_000);
         assert_eq!(found(&put_off.after(15.0).ack("g", "t", "a")), 0);
     }
