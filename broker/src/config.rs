@@ -377,7 +377,8 @@ fn within(field: &'static str, value: u64, low: u64, high: u64) -> Result<(), Co
     Err(out_of_bounds(field, value, format_args!("it must be {low} to {high}")))
 }
 
-fn name(field: &'static str, value: &str) -> Result<(), ConfigError> {
+/// Checks the name of a cluster or a broker group: 1 to 64 of the characters a-z A-Z 0-9 - _. The error names `field`.
+pub fn name(field: &'static str, value: &str) -> Result<(), ConfigError> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if (1..=64).contains(&value.len()) && value.chars().all(good) {
         return Ok(());

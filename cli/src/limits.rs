@@ -54,3 +54,11 @@ pub const DOCTOR_ADDRESSES_MAX: usize = 1024;
 pub const DOCTOR_ROUTES_BYTES_MAX: usize = 32 << 20;
 /// Damaged places of a log that `doctor` lists; `log verify` lists more.
 pub const DOCTOR_DAMAGES_MAX: usize = 3;
+
+/// Reads a number of the command line from 1 to `MAX`; the error is a sentence for the user.
+pub fn bounded<const MAX: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=MAX).contains(&number) => Ok(number),
+        _ => Err(format!("expected 1 to {MAX}")),
+    }
+}

@@ -67,9 +67,6 @@ pub const REPLICAS_MAX: usize = 7;
 /// Broker groups in a user's simulation.
 pub const BROKER_GROUPS_MAX: usize = 4;
 
-/// Bytes of the name of a broker group, as brokers have it.
-pub const BROKER_GROUP_BYTES_MAX: usize = 64;
-
 /// Name servers in a user's simulation.
 pub const NAME_SERVERS_MAX: usize = 5;
 

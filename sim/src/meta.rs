@@ -26,10 +26,7 @@ pub enum Meta {
 /// Runs `options` twice, at a time where `children` may run two, and compares. Traces are kept in the folder of `children`,
 /// named after the seed, while they are compared and after a difference.
 pub fn meta(children: &Children, options: &RunOptions) -> io::Result<Meta> {
-    let traces = [1, 2].map(|nth| {
-        let name = format!("{}-{}-{nth}.trace", options.profile.name(), options.seed.0);
-        children.folder.join(name)
-    });
+    let traces = [1, 2].map(|nth| children.folder.join(format!("{}-{nth}.trace", options.name())));
     for trace in &traces {
         // What an earlier comparison left must not be taken for what this one wrote.
         files::remove(trace)?;

@@ -129,6 +129,11 @@ impl RunOptions {
         }
     }
 
+    /// Profile and seed, as files of a run are named.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.profile.name(), self.seed.0)
+    }
+
     /// The arguments of `ledgermq-sim` that run the same again, without those that only say what is shown.
     pub fn arguments(&self) -> Vec<String> {
         if let Some(file) = &self.replay {

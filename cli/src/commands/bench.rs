@@ -10,7 +10,7 @@ use crate::clients;
 use crate::duration;
 use crate::failure::{Failure, Kind};
 use crate::limits::{
-    BENCH_BODY_BYTES_MAX, BENCH_CHANNELS, BENCH_CHANNELS_MAX, BENCH_IN_FLIGHT_MAX, BENCH_LATENCY_US_MAX,
+    BENCH_BODY_BYTES_MAX, BENCH_CHANNELS, BENCH_CHANNELS_MAX, BENCH_IN_FLIGHT_MAX, BENCH_LATENCY_US_MAX, bounded,
 };
 use crate::output::json_line;
 use bytes::Bytes;
@@ -65,13 +65,6 @@ struct Produce {
     dev_lines: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
-}
-
-fn bounded<const MAX: usize>(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if (1..=MAX).contains(&number) => Ok(number),
-        _ => Err(format!("expected 1 to {MAX}")),
-    }
 }
 
 /// What the senders have counted.

@@ -4,7 +4,7 @@
 use crate::admin::Target;
 use crate::clients;
 use crate::failure::{Failure, Kind};
-use crate::limits::{LINE_BYTES_MAX, LINES_AHEAD_MAX, SEND_IN_FLIGHT_MAX};
+use crate::limits::{LINE_BYTES_MAX, LINES_AHEAD_MAX, SEND_IN_FLIGHT_MAX, bounded};
 use crate::output::json_line;
 use bytes::Bytes;
 use clap::Args;
@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, group = "bodies", value_name = "N", requires = "size")]
     count: Option<u64>,
     /// Bytes of each body, with --count
-    #[arg(long, value_name = "BYTES", requires = "count", value_parser = body_bytes)]
+    #[arg(long, value_name = "BYTES", requires = "count", value_parser = bounded::<LINE_BYTES_MAX>)]
     size: Option<usize>,
     /// The tag of every message
     #[arg(long)]
@@ -49,27 +49,13 @@ pub struct Arguments {
     #[arg(long)]
     progress: bool,
     /// Messages that wait for their acknowledgement at the same time [default: 32; 1 with --message-group]
-    #[arg(long, value_name = "N", value_parser = in_flight)]
+    #[arg(long, value_name = "N", value_parser = bounded::<SEND_IN_FLIGHT_MAX>)]
     in_flight: Option<usize>,
     /// At most this many messages a second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     #[command(flatten)]
     target: Target,
-}
-
-fn body_bytes(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bytes) if (1..=LINE_BYTES_MAX).contains(&bytes) => Ok(bytes),
-        _ => Err(format!("expected 1 to {LINE_BYTES_MAX}")),
-    }
-}
-
-fn in_flight(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if (1..=SEND_IN_FLIGHT_MAX).contains(&count) => Ok(count),
-        _ => Err(format!("expected 1 to {SEND_IN_FLIGHT_MAX}")),
-    }
 }
 
 /// One acknowledged message, as it is printed.

@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     let mut children = Children::of_this_program(&arguments.folder, usize::try_from(arguments.jobs)?)?;
     children.bound = arguments.patience;
-    let name = format!("{}-{}", options.profile.name(), options.seed.0);
+    let name = options.name();
     let first = children.run(Job {
         arguments: options.arguments(),
         name: format!("{name}-shrink-first"),

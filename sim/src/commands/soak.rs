@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let jobs = (0..).take_while(|nth| ((*nth / plan.len()) as u64) < each).map(|nth| {
         let options = options(nth);
         Job {
-            name: format!("{}-{}", options.profile.name(), options.seed.0),
+            name: options.name(),
             arguments: options.arguments(),
         }
     });
@@ -173,7 +173,7 @@ fn conclude(arguments: &Arguments, totals: &Totals, took: Duration, cpu: f64) ->
 
 /// Writes down a failing seed: for people, and as a replay file.
 fn keep(folder: &Path, commit: &str, options: &RunOptions, ended: &Ended) -> anyhow::Result<()> {
-    let name = format!("{}-{}", options.profile.name(), options.seed.0);
+    let name = options.name();
     let mut text = format!("commit:  {commit}\ncommand: {}\n", options.command());
     let replay = folder.join(format!("{name}.json"));
     let plan = options.plan(&options.layout());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use ledgermq_broker::state::limits::QUEUES_PER_TOPIC;
+use ledgermq_broker::{config, state::limits::QUEUES_PER_TOPIC};
 use ledgermq_proto::names::{self, BadTopic};
 
 use super::{AppBreak, Simulation, Topic, servers};
@@ -25,13 +25,7 @@ impl Simulation {
         within("broker groups", self.broker_groups.len(), limits::BROKER_GROUPS_MAX)?;
         no_two("broker group", self.broker_groups.iter().map(|(name, _)| name))?;
         for (name, replicas) in &self.broker_groups {
-            let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            if !(1..=limits::BROKER_GROUP_BYTES_MAX).contains(&name.len()) || !name.chars().all(legal) {
-                let max = limits::BROKER_GROUP_BYTES_MAX;
-                return Err(format!(
-                    "broker group {name:?}: a name has 1 to {max} of a-z A-Z 0-9 - _"
-                ));
-            }
+            config::name("broker group", name).map_err(|wrong| wrong.to_string())?;
             within("replicas", *replicas, limits::REPLICAS_MAX)
                 .map_err(|wrong| format!("broker group {name:?}: {wrong}"))?;
         }
